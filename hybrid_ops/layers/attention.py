@@ -1,0 +1,192 @@
+"""Softmax attention: full (MHA, GQA, MQA) and banded for sliding windows.
+
+    scores = scale · q kᵀ → score_mod → masked → softmax over keys → · v      (arXiv 1706.03762, Eq. 1)
+
+Shapes: B batch, T queries, S keys, H query heads, HK key/value heads (H a multiple of HK: grouped-query attention,
+arXiv 2305.13245; HK = 1: multi-query, arXiv 1911.02150), K key size, V value size, G = H / HK queries a group.
+Query head h reads key head h // G.
+
+Positions: key j stands at position j, query i at query_offset + i. In prefill T = S and the offset is 0; in decoding
+the queries are the last T of S positions, which is the default offset S − T.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from hybrid_ops.layers.masks import MaskMod, ScoreMod, causal
+from hybrid_ops.layers.masks import sliding_window as sliding_window_mask
+from hybrid_ops.layers.precision import compute_dtype, without_autocast
+from hybrid_ops.layers.validation import (
+    check_multiple,
+    check_positive_integer,
+    check_same_dtype,
+    check_shapes,
+    sequence_boundaries,
+)
+
+
+@without_autocast
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask_mod: MaskMod | None = causal,
+    score_mod: ScoreMod | None = None,
+    scale: float | None = None,
+    query_offset: int | Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor:
+    """Scaled dot-product attention, O(T·S) time and memory (arXiv 1706.03762, Eq. 1).
+
+    Args:
+        query: [B, T, H, K], any floating dtype.
+        key: [B, S, HK, K]; H must be a multiple of HK.
+        value: [B, S, HK, V].
+        mask_mod: which keys are seen (see `masks`); None means all.
+        score_mod: changes the scaled scores before the mask; None for none.
+        scale: multiplies the scores; None means 1/√K.
+        query_offset: the position of the first query: an integer, or [B] integers for a batch of caches of different
+            length (then mask_mod must hide what lies beyond); None means S − T.
+        cu_seqlens: [N + 1] cumulative lengths of N packed sequences, then B is 1, T = S, and no query sees another
+            sequence. Positions count from the start of each sequence, and query_offset must be None.
+
+    Returns:
+        [B, T, H, V] in the dtype of query. A query that sees no key gives zeros.
+
+    Raises:
+        TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.
+    """
+    _check(query, key, value, query_offset, cu_seqlens)
+    if cu_seqlens is None:
+        return _attend(query, key, value, mask_mod, score_mod, scale, _offset(query, key, query_offset), 0)
+    outputs = []
+    boundaries = sequence_boundaries(cu_seqlens, query.shape[0], query.shape[1])
+    for start, end in pairwise(boundaries):
+        q, k, v = (tensor[:, start:end] for tensor in (query, key, value))
+        outputs.append(_attend(q, k, v, mask_mod, score_mod, scale, _offset(q, k, None), 0))
+    return torch.cat(outputs, dim=1)
+
+
+@without_autocast
+def sliding_window_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    window: int,
+    score_mod: ScoreMod | None = None,
+    scale: float | None = None,
+    query_offset: int | Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    block_size: int = 128,
+) -> Tensor:
+    """Causal attention in which a query sees `window` keys, itself among them: O(T·(window + block_size)) time.
+
+    Equal to `attention` with `masks.sliding_window(window)`, but the T × S matrix of scores is never made: the queries
+    go block by block, and each block meets only the band of keys that its queries can see (Mistral 7B,
+    arXiv 2310.06825, §2; blocks as in Longformer, arXiv 2004.05150, §3.1).
+
+    Args:
+        query: [B, T, H, K], any floating dtype.
+        key: [B, S, HK, K]; H must be a multiple of HK.
+        value: [B, S, HK, V].
+        window: keys that each query sees, including its own position; at least 1.
+        score_mod, scale, query_offset, cu_seqlens: as in `attention`.
+        block_size: queries in a block. It changes cost, not the result.
+
+    Returns:
+        [B, T, H, V] in the dtype of query. A query that sees no key gives zeros.
+
+    Raises:
+        TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.
+    """
+    _check(query, key, value, query_offset, cu_seqlens)
+    mask_mod = sliding_window_mask(window)
+    check_positive_integer("block_size", block_size)
+    boundaries = [0, query.shape[1]]
+    if cu_seqlens is not None:
+        boundaries = sequence_boundaries(cu_seqlens, query.shape[0], query.shape[1])
+
+    outputs = []
+    for start, end in pairwise(boundaries):
+        q = query[:, start:end]
+        k, v = (key, value) if cu_seqlens is None else (key[:, start:end], value[:, start:end])
+        offset = _offset(q, k, query_offset)
+        earliest, latest = (offset, offset) if isinstance(offset, int) else (int(offset.min()), int(offset.max()))
+        for first in range(0, end - start, block_size):
+            block = q[:, first : first + block_size]
+            # The band: from the oldest key of the block's first query to the newest of its last.
+            low = max(earliest + first - window + 1, 0)
+            high = min(latest + first + block.shape[1], k.shape[1])
+            band = slice(min(low, high), high)
+            outputs.append(
+                _attend(block, k[:, band], v[:, band], mask_mod, score_mod, scale, offset + first, band.start)
+            )
+    return torch.cat(outputs, dim=1) if outputs else query.new_zeros(*query.shape[:3], value.shape[3])
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask_mod: MaskMod | None,
+    score_mod: ScoreMod | None,
+    scale: float | None,
+    query_start: int | Tensor,
+    key_start: int,
+) -> Tensor:
+    """Attention of queries that start at query_start (one position, or [B]) with keys that start at key_start."""
+    dtype = compute_dtype(query, key, value)
+    batch, queries, heads, size = query.shape
+    keys, key_heads = key.shape[1:3]
+    group = heads // key_heads
+    scale = size**-0.5 if scale is None else scale
+
+    q = query.to(dtype).unflatten(2, (key_heads, group)).permute(0, 2, 3, 1, 4)  # [B, HK, G, T, K]
+    k = key.to(dtype).permute(0, 2, 3, 1)[:, :, None]  # [B, HK, 1, K, S]
+    v = value.to(dtype).transpose(1, 2)[:, :, None]  # [B, HK, 1, S, V]
+    scores = ((q * scale) @ k).flatten(1, 2)  # [B, H, T, S]
+
+    device = query.device
+    b = torch.arange(batch, device=device)[:, None, None, None]
+    h = torch.arange(heads, device=device)[:, None, None]
+    start = query_start if isinstance(query_start, int) else query_start[:, None, None, None]
+    query_position = start + torch.arange(queries, device=device)[:, None]
+    key_position = torch.arange(key_start, key_start + keys, device=device)
+    if score_mod is not None:
+        scores = score_mod(scores, b, h, query_position, key_position)
+    if mask_mod is None:
+        weights = scores.softmax(dim=-1)
+    else:
+        seen = mask_mod(b, h, query_position, key_position)
+        # The lowest finite number instead of −inf, and zeros after: a row that sees no key gives 0 instead of NaN.
+        weights = scores.masked_fill(~seen, torch.finfo(dtype).min).softmax(dim=-1).masked_fill(~seen, 0.0)
+    output = weights.unflatten(1, (key_heads, group)) @ v  # [B, HK, G, T, V]
+    return output.flatten(1, 2).transpose(1, 2).to(query.dtype)
+
+
+def _offset(query: Tensor, key: Tensor, query_offset: int | Tensor | None) -> int | Tensor:
+    """The position of the first query: one for all, or [B]."""
+    return key.shape[1] - query.shape[1] if query_offset is None else query_offset
+
+
+def _check(
+    query: Tensor, key: Tensor, value: Tensor, query_offset: int | Tensor | None, cu_seqlens: Tensor | None
+) -> None:
+    sizes = check_shapes(query=(query, "B T H K"), key=(key, "B S HK K"), value=(value, "B S HK V"))
+    check_same_dtype(query=query, key=key, value=value)
+    check_multiple("query", sizes["H"], "key", sizes["HK"])
+    if isinstance(query_offset, Tensor) and (
+        query_offset.is_floating_point() or tuple(query_offset.shape) != (sizes["B"],)
+    ):
+        raise ValueError(
+            f"query_offset: expected [B] integers with B = {sizes['B']}, "
+            f"got {query_offset.dtype} {tuple(query_offset.shape)}"
+        )
+    if cu_seqlens is not None and query_offset is not None:
+        raise ValueError("query_offset: must be None with cu_seqlens, whose positions start in each sequence")
+    if cu_seqlens is not None and sizes["T"] != sizes["S"]:
+        raise ValueError(f"cu_seqlens: needs as many keys as queries, got {sizes['S']} and {sizes['T']}")

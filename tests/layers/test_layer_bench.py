@@ -1,0 +1,65 @@
+"""The benchmark's own instruments: the memory follower, the interleaving, the ratios. Not its times."""
+
+import json
+
+import pytest
+import torch
+
+from hybrid_ops.engines import layer_bench
+
+FLOATS = 1_000_000
+
+
+def test_the_memory_follower_counts_what_is_alive_together():
+    with layer_bench._live_storages() as peak:
+        a = torch.zeros(FLOATS)
+        b = a + 1
+        del a
+        c = b * 2  # a is gone: two alive, not three
+        view = c.view(10, -1)[1:].t()  # no memory of its own
+        del b, c
+        assert view.shape[1] == 9
+        d = [torch.zeros(FLOATS) for _ in range(3)]  # with what the view keeps alive: four
+        del d
+    assert peak[0] == 4 * 4 * FLOATS
+
+
+@pytest.mark.parametrize("layer", ["delta_rule", "ssd", "window"])
+def test_memory_is_linear_in_the_length(layer):
+    """Twice the tokens take at most twice the bytes: no T × T matrix anywhere."""
+    short, long = (layer_bench.peak_memory(layer, tokens=tokens) for tokens in (2048, 4096))
+    assert long <= 2 * short
+
+
+def test_contenders_are_interleaved_and_counted():
+    calls: list[str] = []
+    named = {name: (lambda name=name: calls.append(name)) for name in ("ours", "a", "b")}
+    samples = layer_bench.measure(named, repeats=4, warmups=1)
+    assert {name: len(times) for name, times in samples.items()} == {"ours": 4, "a": 4, "b": 4}
+    rounds = [calls[i : i + 3] for i in range(0, 15, 3)]
+    assert all(sorted(names) == ["a", "b", "ours"] for names in rounds)
+    assert len({tuple(names) for names in rounds}) > 1
+
+
+def test_ratios_are_taken_within_a_round():
+    summary = layer_bench.summarise({"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 4.0]})
+    assert summary["peer"] == {"min": 2.0, "median": 4.0, "ratio": 2.0}
+    assert "met" in layer_bench.table("delta_rule/forward", summary | {"transformers": summary["peer"]})
+
+
+def test_every_case_runs_and_its_json_holds_every_sample(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(layer_bench, "TOKENS", 64)
+    small = {name: (lambda device, tokens, make=make: make(device, 64)) for name, make in layer_bench._LAYERS.items()}
+    monkeypatch.setattr(layer_bench, "_LAYERS", small)
+    monkeypatch.setattr(layer_bench, "MEMORY_LENGTHS", (64,))
+    assert layer_bench.main(["--repeats", "2", "--json", str(tmp_path / "samples.json")]) == 0
+    record = json.loads((tmp_path / "samples.json").read_text())
+    assert set(record["samples_s"]) == set(layer_bench.CASES)
+    assert all(len(times) == 2 for case in record["samples_s"].values() for times in case.values())
+    assert set(record["peak_bytes"]) == {"delta_rule", "ssd", "selective_scan", "window"}
+    assert "theirs/ours" in capsys.readouterr().out
+
+
+def test_an_unknown_case_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"^case: 'attention'"):
+        layer_bench.contenders("attention")
