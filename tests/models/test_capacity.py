@@ -1,0 +1,163 @@
+"""The cache planner: the published concurrency tables, the rules of engine versions, and what it refuses."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_ops.errors import InputError
+from hybrid_ops.models.capacity import PAGE_RULES, cache_memory, page_rules, plan_cache
+from hybrid_ops.models.configs import config_names, load_config
+from hybrid_ops.models.families import load_model, read_model
+
+LENGTHS = (1024, 4096, 8192, 16384, 32768)
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes", "blocks", "groups", "table"),
+    [
+        (
+            "nemotron-h-8b",
+            62.50,
+            14449,
+            [("full attention", 4)] + [("state", 4)] * 6,
+            ["1806.12", "1032.07", "656.77", "380.24", "209.41"],
+        ),
+        (
+            "falcon-h1-7b",
+            62.89,
+            1780,
+            [("full attention", 44), ("state", 44)],
+            ["890.00", "445.00", "254.29", "148.33", "80.91"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("engine_version", ["0.15", "0.32"])
+def test_published_concurrency_tables(name, gigabytes, blocks, groups, table, engine_version):
+    """TP 2, two bytes a number of state, no prefix caching: every figure, under the rules then and now."""
+    plan = plan_cache(
+        load_model(name),
+        round(gigabytes * 1e9),
+        tensor_parallel=2,
+        state_dtype="bfloat16",
+        engine_version=engine_version,
+    )
+    assert plan.num_blocks == blocks
+    assert [(group.kind, group.layers) for group in plan.groups] == groups
+    assert [f"{plan.max_concurrency(length):.2f}" for length in LENGTHS] == table
+
+
+def test_pages_of_the_published_tables():
+    nemotron = plan_cache(load_model("nemotron-h-8b"), 62_500_000_000, tensor_parallel=2, state_dtype="bfloat16")
+    assert (nemotron.block_size, nemotron.page_bytes) == (528, 1_081_344)
+    falcon = plan_cache(load_model("falcon-h1-7b"), 62_890_000_000, tensor_parallel=2, state_dtype="bfloat16")
+    assert (falcon.block_size, falcon.page_bytes) == (1568, 802_816)
+
+
+@pytest.mark.parametrize(
+    ("engine_version", "block_size", "blocks"),
+    [("0.15", 528, 14449), ("0.25.1", 528, 14449), ("0.26", 1040, 7335), ("0.32.0+cpu", 1040, 7335)],
+)
+def test_default_state_of_nemotron_h_by_version(engine_version, block_size, blocks):
+    model = load_model("nemotron-h-8b")
+    plan = plan_cache(model, 62_500_000_000, tensor_parallel=2, engine_version=engine_version)
+    assert (plan.block_size, plan.num_blocks) == (block_size, blocks)
+
+
+def test_groups_are_merged_by_version():
+    """5 layers that keep a state beside 4 of attention: a ratio of 1.25, between the two rules."""
+    config = {**load_config("nemotron-h-tiny"), "hybrid_override_pattern": "M*M*M*M*M", "num_hidden_layers": 9}
+    model = read_model(config)
+    old, new = (plan_cache(model, 1 << 30, engine_version=version) for version in ("0.15", "0.18"))
+    assert [group.layers for group in old.groups] == [4, 3, 2]
+    assert [group.layers for group in new.groups] == [4, 5]
+
+
+@given(
+    name=st.sampled_from(config_names()),
+    cache_bytes=st.integers(1 << 35, 1 << 38),  # room for the longest sequence of the largest model
+    length=st.integers(1, 40_000),
+    prefix_caching=st.booleans(),
+    platform=st.sampled_from(["cpu", "cuda"]),
+    version=st.sampled_from([".".join(map(str, rules.version)) for rules in PAGE_RULES]),
+)
+def test_what_holds_of_every_plan(name, cache_bytes, length, prefix_caching, platform, version):
+    model = load_model(name)
+    plan = plan_cache(model, cache_bytes, prefix_caching=prefix_caching, platform=platform, engine_version=version)
+    assert sum(group.layers for group in plan.groups) == len(model.attention) + len(model.recurrent)
+    assert plan.num_blocks * plan.bytes_per_block <= cache_bytes < (plan.num_blocks + 1) * plan.bytes_per_block
+    assert plan.max_concurrency(length) >= plan.max_concurrency(length + 1)
+    # What a sequence is given holds what it keeps: all tokens of full attention, and the states.
+    kept = length * model.kv_bytes_per_token() + model.state_bytes(plan.state_dtype)
+    assert plan.bytes_per_sequence(length) >= kept
+    assert plan.as_dict([length])["max_concurrency"] == {str(length): plan.max_concurrency(length)}
+
+
+def test_prefix_caching_takes_more_states():
+    def blocks(name, **options):
+        return plan_cache(load_model(name), 1 << 32, **options).blocks_per_sequence(1)
+
+    # One group of attention; three of a gated delta net, four of Mamba-2.
+    assert blocks("qwen3-next-tiny") == 1 + 3
+    assert blocks("qwen3-next-tiny", prefix_caching=True) == 1 + 3 * 2
+    assert blocks("nemotron-h-tiny") == 1 + 4
+    assert blocks("nemotron-h-tiny", prefix_caching=True) == 1 + 4 * 3
+    assert blocks("nemotron-h-tiny", prefix_caching=True, engine_version="0.26") == 1 + 4 * 2
+    assert blocks("nemotron-h-tiny", prefix_caching=True, prefill_checkpoint=False) == 1 + 4 * 2
+
+
+def test_windows_keep_room_for_tokens_in_flight():
+    model = load_model("mistral-tiny")  # windows of 256 tokens, blocks of 16
+    plan = plan_cache(model, 1 << 30, in_flight_tokens=64)
+    assert plan.blocks_per_sequence(100_000) == -(-(256 - 1 + 64) // 16) + 1
+    assert plan.blocks_per_sequence(100) == -(-100 // 16) + 1
+
+
+def test_cache_memory_of_a_gpu():
+    model = load_model("llama-3.2-1b")
+    assert cache_memory(model, 16_000_000_000) == 14_400_000_000 - 2 * model.parameters
+    assert cache_memory(model, 16_000_000_000, 0.5, tensor_parallel=2) == 8_000_000_000 - model.parameters
+    with pytest.raises(InputError, match=r"llama-3\.2-1b\.json: gpu memory: 1000000000 bytes .* hold no cache beside"):
+        cache_memory(model, 1_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("nemotron-h-8b", {"tensor_parallel": 5}, "num_attention_heads: 32 cannot be divided over 5 devices"),
+        ("falcon-h1-7b", {"tensor_parallel": 12}, None),  # 2 key/value heads, each repeated on 6 devices
+        ("llama-3.2-3b", {"tensor_parallel": 3}, "num_key_value_heads: 8 cannot be divided over 3 devices"),
+        ("falcon-mamba-7b", {"tensor_parallel": 3}, "intermediate_size: 8192 cannot be divided over 3 devices"),
+        ("nemotron-h-8b", {"tensor_parallel": 16}, "n_groups: 8 groups cannot be divided over 16 devices"),
+        ("qwen3-next-tiny", {"tensor_parallel": 4}, "linear_num_key_heads: 2 cannot be divided over 4 devices"),
+        ("llama-tiny", {"tensor_parallel": 0}, "tensor parallel: 0 is not a number of devices"),
+        ("llama-tiny", {"platform": "abacus"}, "platform 'abacus': unknown; known: cuda, cpu"),
+        ("llama-tiny", {"state_dtype": "int3"}, "state dtype 'int3': unknown; known: auto, float32"),
+        ("llama-tiny", {"engine_version": "0.5"}, "page rules before vLLM 0.13 are not known"),
+        ("llama-tiny", {"engine_version": "new"}, "engine version 'new': expected a vLLM release such as 0.32"),
+    ],
+)
+def test_refusals(name, options, message):
+    if message is None:
+        assert plan_cache(load_model(name), 1 << 36, **options).num_blocks
+        return
+    with pytest.raises(InputError) as error:
+        plan_cache(load_model(name), 1 << 36, **options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_memory_too_small():
+    model = load_model("nemotron-h-8b")
+    with pytest.raises(InputError, match=r"nemotron-h-8b\.json: cache memory: 1000 bytes hold no block, which takes"):
+        plan_cache(model, 1000)
+    plan = plan_cache(model, 10 * plan_cache(model, 1 << 36).bytes_per_block)
+    assert plan.num_blocks == 10
+    with pytest.raises(InputError, match=r"cache memory: \d+ bytes hold no sequence of 32768 tokens, which needs \d+"):
+        plan.max_concurrency(32768)
+    with pytest.raises(InputError, match="0 is not a length"):
+        plan.max_concurrency(0)
+
+
+def test_versions_are_in_order():
+    assert list(PAGE_RULES) == sorted(PAGE_RULES, key=lambda rules: rules.version)
+    assert page_rules("1.0") is PAGE_RULES[-1]

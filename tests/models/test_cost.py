@@ -1,0 +1,143 @@
+"""The closed forms against loops over every token and step, and what must hold between costs."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_ops.models.configs import config_names
+from hybrid_ops.models.cost import attended_keys, attended_pairs, decode_cost, generation_cost, prefill_cost
+from hybrid_ops.models.families import load_model
+from hybrid_ops.models.stack import MixtureOfExperts, Projection
+
+NAMES = config_names()
+WINDOWS = st.none() | st.integers(1, 50)
+
+
+@given(tokens=st.integers(0, 200), window=WINDOWS)
+def test_pairs_are_the_ones_of_the_mask(tokens, window):
+    mask = [
+        (query, key)
+        for query in range(tokens)
+        for key in range(tokens)
+        if key <= query and (window is None or query - key < window)
+    ]
+    assert attended_pairs(tokens, window) == len(mask)
+
+
+@given(name=st.sampled_from(NAMES), batch=st.integers(0, 5), prompt=st.integers(1, 700), generation=st.integers(1, 40))
+def test_decode_is_the_sum_of_its_steps(name, batch, prompt, generation):
+    model = load_model(name)
+    cost = decode_cost(model, batch, prompt, generation)
+    steps = [decode_cost(model, batch, prompt + step, 2) for step in range(generation - 1)]
+    assert cost.tokens == sum(step.tokens for step in steps)
+    assert cost.steps == len(steps)
+    for part in ("flops", "bytes"):
+        for field in dataclasses.fields(getattr(cost, part)):
+            added = sum(getattr(getattr(step, part), field.name) for step in steps)
+            # The expected number of experts read is rounded to whole bytes, once here and once a step there.
+            assert getattr(getattr(cost, part), field.name) == pytest.approx(added, rel=1e-9, abs=generation)
+
+
+@given(name=st.sampled_from(NAMES), batch=st.integers(1, 4), prompt=st.integers(1, 700), generation=st.integers(2, 9))
+def test_one_step_reads_what_its_sequences_keep(name, batch, prompt, generation):
+    """A step's reads, from the layers one by one."""
+    model = load_model(name)
+    last = decode_cost(model, batch, prompt + generation - 2, 2).bytes
+    length = prompt + generation - 1
+    cached = sum(part.kv_numbers * attended_keys(length, part.window) for part in model.attention)
+    state = sum(part.recurrent_state + part.convolution_state for part in model.recurrent)
+    weights = sum(layer.norm_parameters for layer in model.layers) + model.hidden + model.head.parameters
+    weights += sum(part.weights_read(batch) for part in model.components)
+    assert last.cache_read == 2 * batch * cached
+    assert last.cache_write == 2 * batch * sum(part.kv_numbers for part in model.attention)
+    assert last.state_read == last.state_write == 2 * batch * state
+    assert last.weights == round(2 * (weights + batch * model.hidden))
+
+
+@given(name=st.sampled_from(NAMES), prompt=st.integers(2, 700), data=st.data())
+def test_a_cached_prefix_saves_its_own_cost(name, prompt, data):
+    model = load_model(name)
+    cached = data.draw(st.integers(1, prompt - 1))
+    whole, prefix = prefill_cost(model, 1, prompt).flops, prefill_cost(model, 1, cached).flops
+    rest = prefill_cost(model, 1, prompt, cached=cached).flops
+    assert rest.total + prefix.total == whole.total + prefix.head  # the prefix alone would sample a token too
+
+
+@given(name=st.sampled_from(NAMES), batch=st.integers(1, 64), factor=st.integers(2, 9))
+def test_weights_are_read_once_a_step(name, batch, factor):
+    """More sequences a step read no more weights, but for experts that fewer sequences left alone."""
+    model = load_model(name)
+    few, many = (decode_cost(model, count, 10, 11).bytes.weights for count in (batch, batch * factor))
+    rows = 2 * 10 * batch * (factor - 1) * model.hidden
+    mixtures = [part for part in model.components if isinstance(part, MixtureOfExperts)]
+    if not mixtures:
+        assert many - few == rows
+    everything = 2 * 10 * model.parameters
+    assert few <= many <= everything + rows + 2 * 10 * batch * model.hidden + _borrowed(model)
+
+
+def _borrowed(model):
+    return 2 * 10 * sum(part.weights for part in model.components if part.reuses_weights)
+
+
+def test_experts_read_under_uniform_routing():
+    mixture = MixtureOfExperts(experts=8, active=2, expert=(Projection("up", 3, 5),))
+    assert mixture.weights_read(1) == pytest.approx(2 * 15)
+    assert mixture.weights_read(10_000) == pytest.approx(8 * 15)
+    assert mixture.active_weights == 2 * 15
+
+
+class CountedInt(int):
+    """A whole number that counts the operations made with it and with what comes of it."""
+
+    operations = 0
+
+
+def _counted(name):
+    def operate(self, *others):
+        CountedInt.operations += 1
+        result = getattr(int, name)(self, *(int(other) if isinstance(other, CountedInt) else other for other in others))
+        return CountedInt(result) if isinstance(result, int) and not isinstance(result, bool) else result
+
+    return operate
+
+
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "floordiv", "rfloordiv", "neg", "le", "lt", "ge", "gt"):
+    setattr(CountedInt, f"__{_name}__", _counted(f"__{_name}__"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_operations_do_not_grow_with_tokens_or_requests(name):
+    """A 1,000-request batch of 32,000 tokens costs as many operations to account for as one token of one request."""
+    model = load_model(name)
+
+    def operations(batch, prompt, generation):
+        CountedInt.operations = 0
+        generation_cost(model, CountedInt(batch), CountedInt(prompt), CountedInt(generation))
+        return CountedInt.operations
+
+    assert operations(1000, 32_000, 32_000) <= operations(1, 1024, 2) + 10 < 200
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"batch": -1, "prompt": 1}, {"batch": 1, "prompt": 0}, {"batch": 1, "prompt": 4, "cached": 4}],
+)
+def test_no_such_prefill(arguments):
+    with pytest.raises(ValueError, match="no prefill"):
+        prefill_cost(load_model("llama-tiny"), **arguments)
+
+
+def test_no_such_decode():
+    with pytest.raises(ValueError, match="no decode"):
+        decode_cost(load_model("llama-tiny"), 1, 1, 0)
+
+
+def test_costs_of_nothing():
+    cost = decode_cost(load_model("llama-tiny"), 4, 100, 1)
+    assert cost.flops.total == cost.bytes.total == 0
+    assert cost.arithmetic_intensity == 0
+    assert math.isfinite(generation_cost(load_model("llama-tiny"), 4, 100, 1).total.arithmetic_intensity)
