@@ -1,0 +1,47 @@
+"""Rollouts: several samples of each of a few prompts, over generation lengths, as reinforcement learning draws them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hybrid_ops.errors import InputError
+from hybrid_ops.workloads.sampling import Sampling
+from hybrid_ops.yaml_files import StrictModel
+
+
+class Rollout(StrictModel):
+    """A batch of prompts of at most `prompt_tokens` tokens × `samples` each, once for each generation length."""
+
+    description: str
+    prompt_tokens: int = Field(gt=0)
+    generation_tokens: list[int] = Field(min_length=1)
+    num_prompts: int = Field(gt=0)
+    samples: int = Field(gt=0)
+    sampling: Sampling = Sampling()
+    warmup_iterations: int = Field(default=0, ge=0)
+    timed_iterations: int = Field(default=1, gt=0)
+    seed: int = 42
+    deadline_seconds: float = Field(default=7200.0, gt=0)
+    """What one batch may take at least, where that is more than `--perf-deadline` allows."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, prompt included."""
+        return self.prompt_tokens + max(self.generation_tokens)
+
+    def scale(self, context: int) -> int:
+        """The least power of two by which all lengths are divided, so that the longest sequence fits into `context`.
+
+        Raises InputError when no length is left.
+        """
+        divisor = 1
+        while self.longest // divisor > context:
+            divisor *= 2
+        if min(self.prompt_tokens, *self.generation_tokens) // divisor < 1:
+            raise InputError(f"a context of {context} tokens holds no rollout of {self.longest} tokens, however scaled")
+        return divisor
+
+
+def rollout_name(name: str, length: int, divisor: int) -> str:
+    """`rollout-1024`; scaled down to 64 tokens, `rollout-64-of-1024`."""
+    return f"{name}-{length}" if divisor == 1 else f"{name}-{length // divisor}-of-{length}"
