@@ -1,0 +1,125 @@
+"""The no-op engine: answers at once with made-up times. For tests of the suite itself, never for a verdict on a model.
+
+It is a real worker process that speaks the real protocol, so a test can make one that is slow, noisy, broken, hung or
+dead by its arguments:
+
+    step_ms           time of each step, in milliseconds (2.0)
+    noise             standard deviation of a launch's log speed (0)
+    real_time         take as long as it says (false)
+    reference_kernels names of operations that it says to run on reference kernels (none)
+    fail              {"on": "load" | "generate", "how": "raise" | "hang" | "die", "message": str}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import time
+from typing import Any
+
+from hybrid_ops.engines.protocol import serve
+
+BYTES_PER_BLOCK = 4096
+BLOCK_SIZE = 16
+NUM_BLOCKS = 1000
+MODEL_BYTES = 1_000_000
+
+
+class NoopWorker:
+    def __init__(self) -> None:
+        self.arguments: dict[str, Any] = {}
+        self.step_seconds = 0.0
+
+    def load(self, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.arguments = arguments
+        speed = math.exp(random.gauss(0, arguments.get("noise", 0.0)))
+        slowdown = 1 + float(os.environ.get("HYBRID_OPS_INJECT", "0"))
+        self.step_seconds = arguments.get("step_ms", 2.0) / 1e3 * speed * slowdown
+        self._fail_if_told("load")
+        return {
+            "load_seconds": 0.0,
+            "model_bytes": MODEL_BYTES,
+            "cache": {"bytes_per_block": BYTES_PER_BLOCK},
+            "device": {"platform": "cpu"},
+            "versions": {"noop": "1"},
+            "reference_kernels": arguments.get("reference_kernels", []),
+        }
+
+    def generate(
+        self,
+        prompts: list[list[int]],
+        generation_tokens: int,
+        sampling: dict[str, Any],
+        prefix_caching_reset: bool,
+        samples: int = 1,
+    ) -> dict[str, Any]:
+        self._fail_if_told("generate")
+        arrivals = [self.step_seconds * (step + 1) for step in range(generation_tokens)]
+        tokens = generation_tokens + len(prompts[0])
+        if self.arguments.get("real_time"):
+            time.sleep(arrivals[-1])
+        return {
+            "elapsed_seconds": arrivals[-1],
+            "prompt_tokens": sum(map(len, prompts)),
+            "cached_tokens": 0,
+            "requests": [{"token_arrivals": arrivals} for _ in range(len(prompts) * samples)],
+            "steps": [(self.step_seconds, len(prompts) * samples) for _ in arrivals],
+            "output_hash": hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
+            "peak_blocks": math.ceil(tokens / BLOCK_SIZE) * len(prompts) * samples,
+            "peak_memory_bytes": MODEL_BYTES,
+        }
+
+    def probe_cache(self, lengths: list[int]) -> dict[str, Any]:
+        blocks = {length: math.ceil(length / BLOCK_SIZE) for length in lengths}
+        return {
+            "block_size": BLOCK_SIZE,
+            "page_bytes": BYTES_PER_BLOCK,
+            "num_blocks": NUM_BLOCKS,
+            "groups": [["FullAttentionSpec", 1]],
+            "bytes_per_token": BYTES_PER_BLOCK // BLOCK_SIZE,
+            "lengths": {
+                str(length): {"bytes": count * BYTES_PER_BLOCK, "max_concurrency": NUM_BLOCKS / count}
+                for length, count in blocks.items()
+            },
+        }
+
+    def probe_prefix(self, first: list[int], second: list[int]) -> dict[str, Any]:
+        shared = next((place for place, (a, b) in enumerate(zip(first, second)) if a != b), len(first))
+        return {
+            "found": shared // BLOCK_SIZE * BLOCK_SIZE,
+            "found_when_empty": 0,
+            "with_cache": [1.0 + self.arguments.get("logit_error", 0.0), 0.5],
+            "without_cache": [1.0, 0.5],
+        }
+
+    def _fail_if_told(self, operation: str) -> None:
+        fail = self.arguments.get("fail", {})
+        if fail.get("on") != operation:
+            return
+        message = fail.get("message", "told to fail")
+        if fail["how"] == "raise":
+            raise RuntimeError(message)
+        if fail["how"] == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        while True:
+            time.sleep(3600)
+
+
+def main() -> None:
+    worker = NoopWorker()
+    serve(
+        {
+            "load": worker.load,
+            "generate": worker.generate,
+            "probe_cache": worker.probe_cache,
+            "probe_prefix": worker.probe_prefix,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What vLLM's CPU build lacks for recurrent layers: reference kernels built on `hybrid_ops.layers`.
+
+| file                 | models                    | what the CPU build (0.32) lacks                                   |
+|----------------------|---------------------------|-------------------------------------------------------------------|
+| `selective_scan`     | Mamba, FalconMamba, Jamba | the selective scan; its single step has one decay a head          |
+| `delta_rule`         | OLMo-Hybrid               | the gated delta rule and its gates, which are Triton kernels      |
+| `prefill_checkpoint` | all with Mamba-2          | with prefix caching, the state at a block's end within a prefill  |
+
+Only what is missing is replaced: on another platform, or where the build has the operation, nothing is. An operation
+counts as replaced, and is logged, when a model that uses it is built; `replaced` then holds it. Times measured with
+such an operation are not the engine's own.
+
+`HYBRID_OPS_FALLBACKS=0` leaves the engine as it is.
+"""
+
+from __future__ import annotations
+
+import os
+
+FALLBACKS_VARIABLE = "HYBRID_OPS_FALLBACKS"
+
+replaced: set[str] = set()
+"""The operations, by vLLM's names for them, that the models built in this process get from here."""
+
+
+def register() -> None:
+    """Offer the fallbacks to the models that are built from now on, if this engine runs on a CPU."""
+    from vllm.platforms import current_platform
+
+    if os.environ.get(FALLBACKS_VARIABLE, "1") == "0" or not current_platform.is_cpu():
+        return
+    from hybrid_ops.engines.vllm_plugins.fallbacks import delta_rule, prefill_checkpoint, selective_scan
+
+    selective_scan.register()
+    delta_rule.register()
+    prefill_checkpoint.register()
+
+
+def note_replaced(*operations: str) -> None:
+    """Record and log that a model being built gets these operations from here."""
+    from vllm.logger import init_logger
+
+    logger = init_logger("vllm.hybrid_ops")
+    for operation in operations:
+        if operation not in replaced:
+            replaced.add(operation)
+            logger.warning(
+                "%s is not in this build of vLLM: hybrid_ops replaces it; times with it are not vLLM's", operation
+            )

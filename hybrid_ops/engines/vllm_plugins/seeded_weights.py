@@ -1,0 +1,73 @@
+"""Load format `seeded`: dummy weights drawn from a generator seeded by each parameter's name.
+
+vLLM's own `dummy` draws every tensor from one seed and a width of 1e-3, which makes the embedding equal to the output
+head, so that every model echoes its last token and a wrong kernel would not show.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import torch
+
+SEEDED_LOAD_FORMAT = "seeded"
+
+loaded_parameter_bytes: int | None = None
+"""Bytes of the weights that the seeded loader last filled, counted before any kernel repacks them."""
+
+
+def register() -> None:
+    """Make the load format known to vLLM."""
+    from vllm.model_executor.model_loader import register_model_loader
+    from vllm.model_executor.model_loader.base_loader import BaseModelLoader
+
+    class SeededModelLoader(BaseModelLoader):
+        """Fills a model's weights from seeds: a model name and a seed give the same weights in every process."""
+
+        def download_model(self, model_config: Any) -> None:
+            """Nothing to download."""
+
+        def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
+            from vllm.distributed import get_tensor_model_parallel_rank
+
+            global loaded_parameter_bytes
+            rank = get_tensor_model_parallel_rank()
+            total = 0
+            for name, parameter in model.named_parameters():
+                module = model.get_submodule(name.rpartition(".")[0])
+                fill_parameter(name, module, parameter, seed=f"{model_config.seed}:{rank}:{name}")
+                total += parameter.numel() * parameter.element_size()
+            loaded_parameter_bytes = total
+
+    register_model_loader(SEEDED_LOAD_FORMAT)(SeededModelLoader)
+
+
+@torch.no_grad()
+def fill_parameter(name: str, module: torch.nn.Module, parameter: torch.Tensor, seed: str) -> None:
+    """Fill one parameter in place with values of the size that training leaves, so that every layer has a say.
+
+    Matrices get a fan-in scale, norms stay near their identity, decay rates and time steps get the ranges that
+    Mamba (arXiv 2312.00752, section 3.6) and Gated DeltaNet initialise them with.
+    """
+    generator = torch.Generator(device=parameter.device)
+    generator.manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big"))
+    shape, device = parameter.shape, parameter.device
+    leaf = name.rpartition(".")[2]
+    if leaf in ("A", "A_log"):
+        rate = 1 + 15 * torch.rand(shape, generator=generator, device=device)
+        parameter.copy_(-rate if leaf == "A" else rate.log())
+    elif leaf == "dt_bias" or name.endswith("dt_proj.bias"):
+        low, high = math.log(1e-3), math.log(1e-1)
+        step = torch.exp(low + (high - low) * torch.rand(shape, generator=generator, device=device))
+        parameter.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
+    else:
+        noise = torch.randn(shape, generator=generator, device=device)
+        if parameter.dim() >= 2:
+            parameter.copy_(noise / math.sqrt(parameter.shape[-1]))
+        elif leaf == "bias":
+            parameter.copy_(0.02 * noise)
+        else:
+            identity = 0.0 if "Gemma" in type(module).__name__ else 1.0  # Gemma's norms scale by 1 + weight
+            parameter.copy_(identity + 0.1 * noise)

@@ -1,0 +1,203 @@
+"""The vLLM worker: one engine in one process, driven step by step.
+
+Runs as `python -m hybrid_ops.engines.vllm_worker` and speaks the protocol of `hybrid_ops.engines.protocol`. The same
+code drives the CPU and the CUDA build: the installed vLLM decides. The engine core runs in this process
+(`VLLM_ENABLE_V1_MULTIPROCESSING=0`), so that each step's time and tokens can be read around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import time
+from typing import Any
+
+from hybrid_ops.engines import vllm_probes
+from hybrid_ops.engines.protocol import serve
+
+
+class VllmWorker:
+    """One vLLM engine and what has been learnt of it."""
+
+    def __init__(self) -> None:
+        self.engine: Any = None
+        self.requests_made = 0
+
+    def load(self, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Start the engine on `model` (a folder or a hub name) with `EngineArgs`; return what it is made of."""
+        from vllm import EngineArgs, LLMEngine
+
+        started = time.perf_counter()
+        self.engine = LLMEngine.from_engine_args(EngineArgs(model=model, **arguments))
+        return {
+            "load_seconds": time.perf_counter() - started,
+            "model_bytes": self._model_bytes(),
+            "cache": self._cache_facts(),
+            "device": self._device_facts(),
+            "reference_kernels": self._reference_kernels(),
+            "versions": {name: importlib.metadata.version(name) for name in ("vllm", "torch", "transformers")},
+        }
+
+    def generate(
+        self,
+        prompts: list[list[int]],
+        generation_tokens: int,
+        sampling: dict[str, Any],
+        prefix_caching_reset: bool,
+        samples: int = 1,
+    ) -> dict[str, Any]:
+        """Generate `samples` times for each of `prompts`, all together (closed batch), and return one sample.
+
+        Times are seconds from the moment before the first request is added. `steps` lists, for each engine step, its
+        duration and the tokens it put out; `requests` lists, for each generation, when each of its tokens arrived. The
+        first generation of a prompt has the seed of `sampling`, the others those that follow.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        if prefix_caching_reset:
+            self.engine.reset_prefix_cache()
+        parameters = [
+            SamplingParams(
+                max_tokens=generation_tokens,
+                ignore_eos=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+                **{**sampling, "seed": sampling["seed"] + number},
+            )
+            for number in range(samples)
+        ]
+        pool = self._scheduler().kv_cache_manager.block_pool
+        free_before = fewest_free = pool.get_num_free_blocks()
+        arrivals: dict[str, list[float]] = {}
+        tokens: dict[str, list[int]] = {}
+        cached: dict[str, int] = {}
+        steps: list[tuple[float, int]] = []
+
+        start = time.perf_counter()
+        for prompt in prompts:
+            for own_parameters in parameters:
+                request = str(self.requests_made)
+                self.requests_made += 1
+                arrivals[request], tokens[request] = [], []
+                self.engine.add_request(request, {"prompt_token_ids": prompt}, own_parameters)
+        while self.engine.has_unfinished_requests():
+            before = time.perf_counter()
+            outputs = self.engine.step()
+            now = time.perf_counter()
+            fewest_free = min(fewest_free, pool.get_num_free_blocks())
+            put_out = 0
+            for output in outputs:
+                new = output.outputs[0].token_ids
+                tokens[output.request_id].extend(new)
+                arrivals[output.request_id].extend([now - start] * len(new))
+                cached[output.request_id] = output.num_cached_tokens or 0
+                put_out += len(new)
+            steps.append((now - before, put_out))
+        elapsed = time.perf_counter() - start
+
+        digest = hashlib.sha256(json.dumps(list(tokens.values())).encode()).hexdigest()[:16]
+        return {
+            "elapsed_seconds": elapsed,
+            "prompt_tokens": sum(map(len, prompts)),
+            "cached_tokens": sum(cached.values()),
+            "requests": [{"token_arrivals": times} for times in arrivals.values()],
+            "steps": steps,
+            "output_hash": digest,
+            "peak_blocks": free_before - fewest_free,
+            "peak_memory_bytes": self._peak_memory_bytes(),
+        }
+
+    def probe_cache(self, lengths: list[int]) -> dict[str, Any]:
+        """How the engine divides its cache; see `vllm_probes.cache_layout`."""
+        return vllm_probes.cache_layout(self.engine, lengths)
+
+    def probe_prefix(self, first: list[int], second: list[int]) -> dict[str, Any]:
+        """What the prefix cache finds of `second` after `first`; see `vllm_probes.prefix_hit`."""
+        return vllm_probes.prefix_hit(self.engine, first, second)
+
+    def _core(self) -> Any:
+        return self.engine.engine_core.engine_core
+
+    def _scheduler(self) -> Any:
+        return self._core().scheduler
+
+    def _model_bytes(self) -> int | None:
+        # The engine's own copy of this module, imported through its plugin entry point.
+        from hybrid_ops.engines.vllm_plugins import seeded_weights
+
+        return seeded_weights.loaded_parameter_bytes
+
+    def _reference_kernels(self) -> list[str]:
+        """The operations that this build lacks and the suite stands in for: their times are not the engine's."""
+        from hybrid_ops.engines.vllm_plugins import fallbacks
+
+        return sorted(fallbacks.replaced)
+
+    def _cache_facts(self) -> dict[str, Any]:
+        """Groups, blocks and bytes of the cache, as the scheduler has them."""
+        scheduler, config = self._scheduler(), self.engine.vllm_config.cache_config
+        layout = scheduler.kv_cache_config
+        groups = []
+        for group in layout.kv_cache_groups:
+            spec = group.kv_cache_spec
+            groups.append(
+                {
+                    "kind": type(spec).__name__,
+                    "layers": len(group.layer_names),
+                    "block_size": spec.block_size,
+                    "page_bytes": spec.page_size_bytes,
+                }
+            )
+        return {
+            "groups": groups,
+            "num_blocks": layout.num_blocks,
+            "block_size": config.block_size,
+            "bytes_per_block": vllm_probes.bytes_per_block(layout),
+            "in_flight_tokens": self.engine.vllm_config.max_in_flight_tokens,
+            "prefix_caching": config.enable_prefix_caching,
+            "max_concurrency": config.kv_cache_max_concurrency,
+            "max_model_len": self.engine.vllm_config.model_config.max_model_len,
+        }
+
+    def _device_facts(self) -> dict[str, Any]:
+        import torch
+        from vllm.platforms import current_platform
+
+        if current_platform.is_cuda_alike():
+            properties = torch.cuda.get_device_properties(0)
+            return {
+                "platform": "cuda",
+                "name": properties.name,
+                "uuid": str(properties.uuid),
+                "memory_bytes": properties.total_memory,
+            }
+        return {"platform": current_platform.device_type, "threads": torch.get_num_threads()}
+
+    def _peak_memory_bytes(self) -> int:
+        """Peak bytes since the start: allocated on the device, or resident in this process on a CPU."""
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def main() -> None:
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    worker = VllmWorker()
+    serve(
+        {
+            "load": worker.load,
+            "generate": worker.generate,
+            "probe_cache": worker.probe_cache,
+            "probe_prefix": worker.probe_prefix,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

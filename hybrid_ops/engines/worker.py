@@ -1,0 +1,199 @@
+"""The parent's side of an engine worker: start it, ask it, and end it, whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import hybrid_ops
+from hybrid_ops.engines.protocol import PARENT, READ_DESCRIPTOR, WRITE_DESCRIPTOR, exceptions_in
+
+GRACE_SECONDS = 10.0
+"""How long a worker that was told to end may take before it is killed."""
+INTERRUPT_SECONDS = 0.5
+"""How long a wait for an answer may keep an interrupt waiting."""
+
+
+class WorkerError(Exception):
+    """A worker failed, died or overran its deadline. The message is the engine's own reason; `log` tells the rest."""
+
+    def __init__(self, message: str, log: Path) -> None:
+        super().__init__(" ".join(message.split()))  # one line, however many the engine's exception has
+        self.log = log
+
+
+class Worker:
+    """One engine process in its own process group.
+
+    Parameters
+    ----------
+    module: the worker program, run as `python -m module`
+    folder: where its log and its import path are written; made if absent
+    interpreter: the Python of the arm; this one by default
+    environment: variables added to (or, when None, removed from) this process's own
+    """
+
+    def __init__(
+        self,
+        module: str,
+        folder: Path,
+        interpreter: str = sys.executable,
+        environment: Mapping[str, str | None] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "engine.log"
+        self._site = folder / "site"
+        write_import_path(self._site)
+        request_read, request_write = os.pipe()
+        reply_read, reply_write = os.pipe()
+        variables = {**os.environ, **(environment or {})}
+        variables |= {
+            "PYTHONPATH": str(self._site),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            READ_DESCRIPTOR: str(request_read),
+            WRITE_DESCRIPTOR: str(reply_write),
+            PARENT: str(os.getpid()),
+        }
+        try:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [interpreter, "-m", module],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={name: value for name, value in variables.items() if value is not None},
+                    cwd=folder,
+                    pass_fds=(request_read, reply_write),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(request_write)
+            os.close(reply_read)
+            raise WorkerError(f"cannot start {interpreter}: {error.strerror or error}", self.log) from None
+        finally:
+            os.close(request_read)
+            os.close(reply_write)
+        self._requests = request_write
+        self._replies = reply_read
+        self._pending = b""
+
+    def request(self, operation: str, deadline_seconds: float, **arguments: Any) -> Any:
+        """Ask for one operation and wait for its answer; kill the worker if the deadline passes.
+
+        Raises WorkerError with the engine's own reason.
+        """
+        line = json.dumps({"operation": operation, "arguments": arguments}).encode() + b"\n"
+        try:
+            while line:
+                line = line[os.write(self._requests, line) :]
+        except BrokenPipeError:
+            raise self._died(operation) from None
+        reply = json.loads(self._read_line(operation, deadline_seconds))
+        if "error" in reply:
+            error = reply["error"]
+            raise WorkerError(root_cause(f"{error['type']}: {error['message']}", self.log), self.log)
+        return reply["result"]
+
+    def _read_line(self, operation: str, deadline_seconds: float) -> bytes:
+        end = time.monotonic() + deadline_seconds
+        while b"\n" not in self._pending:
+            left = end - time.monotonic()
+            if left > 0:
+                # In slices: pytest-xdist ends a worker by an interrupt that Python sees only between system calls.
+                if not select.select([self._replies], [], [], min(left, INTERRUPT_SECONDS))[0]:
+                    continue
+            else:
+                self.kill()
+                raise WorkerError(f"no answer to '{operation}' within {deadline_seconds:.0f} s; killed", self.log)
+            chunk = os.read(self._replies, 1 << 16)
+            if not chunk:
+                raise self._died(operation)
+            self._pending += chunk
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def _died(self, operation: str) -> WorkerError:
+        """The worker's end of the pipe closed: say how it died, in the engine's own words where it left any."""
+        try:
+            code = self.process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self.process.returncode
+        how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        if code == -signal.SIGKILL:
+            how += " (the kernel's out-of-memory killer, or a person)"
+        return WorkerError(root_cause(f"the engine process died during '{operation}': {how}", self.log), self.log)
+
+    def close(self) -> None:
+        """End the worker: ask, then insist. Nothing of its process group outlives this call."""
+        for descriptor in (self._requests, self._replies):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_SECONDS)
+        self.kill()
+        shutil.rmtree(self._site, ignore_errors=True)
+
+    def kill(self) -> None:
+        """Kill the whole process group now."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, WorkerError):
+            self.kill()  # an interrupt: do not wait for a polite end
+        self.close()
+
+
+def write_import_path(folder: Path) -> None:
+    """Make `folder` an import path that holds this package alone, with the metadata that announces its entry points.
+
+    On PYTHONPATH it lets any interpreter, and every process that its engine spawns, find the workers and the vLLM
+    plugin without anything being installed there, and without leaking this environment's other packages into it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    package = folder / "hybrid_ops"
+    if not package.exists():
+        package.symlink_to(Path(hybrid_ops.__file__).parent, target_is_directory=True)
+    metadata = folder / f"hybrid_ops-{hybrid_ops.__version__}.dist-info"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: hybrid-ops\nVersion: {hybrid_ops.__version__}\n", encoding="utf-8"
+    )
+    (metadata / "entry_points.txt").write_text(
+        "[vllm.general_plugins]\nhybrid_ops = hybrid_ops.engines.vllm_plugins:register\n", encoding="utf-8"
+    )
+
+
+def root_cause(message: str, log: Path) -> str:
+    """`message`, with the last exception of the log added where it says more.
+
+    An engine often reports a wrapper ("Engine core initialization failed. See root cause above.") and prints the
+    real reason earlier.
+    """
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return message
+    found = exceptions_in(text)
+    if found and found[-1] not in message:
+        return f"{message} [last error in the log: {found[-1]}]"
+    return message

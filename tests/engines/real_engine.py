@@ -1,0 +1,63 @@
+"""Real engines for tests: a `logits_worker` process, and models whose weights both sides load."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hybrid_ops.engines.vllm_plugins.seeded_weights import fill_parameter
+from hybrid_ops.engines.worker import Worker
+
+DEADLINE_SECONDS = 120.0
+
+
+class Engine:
+    """One worker process in which engines are loaded one after another."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def load(self, model: Path, **arguments: Any) -> list[str]:
+        """Start an engine; returns the operations that were replaced in it. Raises WorkerError."""
+        return self.worker.request("load", DEADLINE_SECONDS, model=str(model), arguments=arguments)
+
+    def generate(self, prompts: list[list[int]], tokens: int, steps_between: int = 0) -> list[dict[str, Any]]:
+        """What `LogitsWorker.generate` returns."""
+        return self.worker.request(
+            "generate", DEADLINE_SECONDS, prompts=prompts, tokens=tokens, steps_between=steps_between
+        )
+
+    def forget(self) -> None:
+        self.worker.request("forget", DEADLINE_SECONDS)
+
+
+@contextmanager
+def engine(folder: Path, **environment: str) -> Iterator[Engine]:
+    """A worker process with one thread."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(__file__).with_name("logits_worker.py"), folder)
+    variables = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+    with Worker("logits_worker", folder, environment=variables) as worker:
+        yield Engine(worker)
+
+
+def fill(model: torch.nn.Module) -> None:
+    """Weights of a trained model's size, drawn from the parameters' names."""
+    for name, parameter in model.named_parameters():
+        fill_parameter(name, model.get_submodule(name.rpartition(".")[0]), parameter, seed=name)
+
+
+def random_prompts(lengths: tuple[int, ...], vocabulary: int, seed: int = 0) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(vocabulary, (length,), generator=generator).tolist() for length in lengths]
+
+
+def log_probabilities(answer: dict[str, Any]) -> Tensor:
+    """[tokens, vocabulary] of one answer."""
+    return torch.tensor(answer["log_probabilities"])

@@ -1,0 +1,84 @@
+"""A real vLLM on the processor: what one launch measures, and that seeded weights make engines tell models apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hybrid_ops.engines.devices import cpu
+from hybrid_ops.engines.spec import Case, EngineSpec
+from hybrid_ops.measure.launch import LaunchRecord, run_launch
+from hybrid_ops.models.zoo import load_zoo
+from hybrid_ops.workloads.workload import Sampling, Workload
+
+GREEDY = Workload(description="greedy", prompt_tokens=40, generation_tokens=24, warmup_iterations=0, timed_iterations=2)
+SAMPLED = GREEDY.model_copy(update={"sampling": Sampling(temperature=0.8, top_k=50, top_p=0.9, repetition_penalty=1.1)})
+BATCH = GREEDY.model_copy(update={"num_prompts": 3})
+
+
+def launch(model: str, folder: Path, index: int) -> LaunchRecord:
+    spec = EngineSpec(model, load_zoo()[model], "cpu")
+    cases = [Case(spec, name, workload) for name, workload in
+             {"greedy": GREEDY, "sampled": SAMPLED, "batch": BATCH}.items()]  # fmt: skip
+    record = run_launch(spec, cases, index, cpu(), folder / f"{model}-{index}", deadline_seconds=120)
+    assert record.error is None, record.error
+    assert {name: case.error for name, case in record.cases.items() if case.error} == {}
+    return record
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> list[LaunchRecord]:
+    folder = tmp_path_factory.mktemp("llama")
+    return [launch("llama-tiny", folder, index) for index in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def nemotron(tmp_path_factory: pytest.TempPathFactory) -> LaunchRecord:
+    return launch("nemotron-h-tiny", tmp_path_factory.mktemp("nemotron"), 1)
+
+
+def test_exact_metrics_repeat_in_a_fresh_process(llama: list[LaunchRecord]) -> None:
+    exact = ("output_tokens", "scheduler_steps", "output_hash", "kv_cache_bytes", "model_bytes")
+    first, second = ({case: [seen.values[name] for name in exact] for case, seen in record.cases.items()}
+                     for record in llama)  # fmt: skip
+    assert first == second
+
+
+def test_greedy_and_sampled_outputs_differ(llama: list[LaunchRecord]) -> None:
+    hashes = {case: seen.values["output_hash"] for case, seen in llama[0].cases.items()}
+    assert len(set(hashes.values())) == 3
+
+
+def test_models_do_not_echo_one_another(llama: list[LaunchRecord], nemotron: LaunchRecord) -> None:
+    one = llama[0].cases["llama-tiny/greedy"].values["output_hash"]
+    other = nemotron.cases["nemotron-h-tiny/greedy"].values["output_hash"]
+    assert one != other
+
+
+def test_counts_are_those_of_the_workload(llama: list[LaunchRecord]) -> None:
+    single, batch = (llama[0].cases[f"llama-tiny/{name}"].values for name in ("greedy", "batch"))
+    assert (single["output_tokens"], batch["output_tokens"]) == (24, 72)
+    assert single["scheduler_steps"] == batch["scheduler_steps"] == 24  # one prefill step, then one a token
+    # 40 + 24 tokens fill one block of 128 tokens: 4 layers × 2 (keys, values) × 2 heads × 64 × 2 bytes a token.
+    assert single["kv_cache_bytes"] == 128 * 4 * 2 * 2 * 64 * 2
+    assert batch["kv_cache_bytes"] == 3 * single["kv_cache_bytes"]
+
+
+def test_times_hang_together(llama: list[LaunchRecord]) -> None:
+    values = llama[0].cases["llama-tiny/greedy"].values
+    assert values["median_ttft_ms"] < values["median_e2el_ms"]
+    assert values["median_itl_ms"] <= values["p90_itl_ms"] <= values["p95_itl_ms"] <= values["p99_itl_ms"]
+    assert values["decode_throughput"] == pytest.approx(1e3 / values["median_tpot_ms"], rel=0.5)
+
+
+def test_the_record_names_versions_device_and_cache_groups(nemotron: LaunchRecord) -> None:
+    assert nemotron.facts["device"]["platform"] == "cpu"
+    assert {"vllm", "torch", "transformers"} <= nemotron.facts["versions"].keys()
+    kinds = {group["kind"]: group["layers"] for group in nemotron.facts["cache"]["groups"]}
+    assert kinds["FullAttentionSpec"] == 1
+    assert "MambaSpec" in kinds
+
+
+def test_the_record_survives_json(nemotron: LaunchRecord) -> None:
+    assert LaunchRecord.from_json(nemotron.to_json()) == nemotron

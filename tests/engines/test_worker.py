@@ -1,0 +1,76 @@
+"""The worker's life: start, answer, end."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hybrid_ops.engines.devices import POLL_SECONDS, cpu, lease
+from hybrid_ops.engines.worker import Worker, WorkerError, root_cause
+
+NOOP = "hybrid_ops.engines.noop_worker"
+
+
+def test_a_worker_ends_with_its_block(tmp_path: Path) -> None:
+    with Worker(NOOP, tmp_path) as worker:
+        assert worker.request("load", 30, model="m", arguments={})["device"]["platform"] == "cpu"
+        process = worker.process.pid
+    assert not psutil.pid_exists(process)
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_worker_sees_this_package_alone_on_its_path(tmp_path: Path) -> None:
+    with Worker(NOOP, tmp_path) as worker:
+        assert sorted(path.name for path in (tmp_path / "site").iterdir())[0] == "hybrid_ops"
+        variables = psutil.Process(worker.process.pid).environ()
+    assert variables["PYTHONPATH"] == str(tmp_path / "site")
+
+
+def test_an_interpreter_that_cannot_start_is_a_worker_error(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="cannot start /nowhere/python: No such file"):
+        Worker(NOOP, tmp_path, interpreter="/nowhere/python")
+
+
+def test_an_unknown_module_is_reported_from_the_log(tmp_path: Path) -> None:
+    with Worker("hybrid_ops.engines.no_such_worker", tmp_path) as worker, pytest.raises(WorkerError) as raised:
+        worker.request("load", 30, model="m", arguments={})
+    assert "died during 'load': exit status 1" in str(raised.value)
+    assert "No module named hybrid_ops.engines.no_such_worker" in raised.value.log.read_text()
+
+
+def test_removed_variables_do_not_reach_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SETTING", "1")
+    with Worker(NOOP, tmp_path, sys.executable, {"SOME_SETTING": None, "OTHER_SETTING": "2"}) as worker:
+        worker.request("load", 30, model="m", arguments={})
+        variables = psutil.Process(worker.process.pid).environ()
+    assert "SOME_SETTING" not in variables
+    assert variables["OTHER_SETTING"] == "2"
+
+
+def test_the_root_cause_is_taken_from_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    log.write_text("Traceback\n(EngineCore) torch.OutOfMemoryError: 3 GiB short\nRuntimeError: Engine core failed\n")
+    assert root_cause("RuntimeError: Engine core failed", log) == "RuntimeError: Engine core failed"
+    assert root_cause("died", log) == "died [last error in the log: RuntimeError: Engine core failed]"
+
+
+def test_a_device_is_leased_to_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    entered, waiting = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with lease((cpu(),), waiting.set):
+            entered.set()
+
+    thread = threading.Thread(target=other)
+    with lease((cpu(),)) as held:
+        assert held == cpu()
+        thread.start()
+        assert waiting.wait(30), "the second did not say that it waits"
+        assert not entered.wait(3 * POLL_SECONDS), "two held one device"
+    assert entered.wait(30), "the device was not given back"
+    thread.join()
