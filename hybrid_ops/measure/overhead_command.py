@@ -1,0 +1,81 @@
+"""`hybrid-perf overhead`: what measuring a load through the suite costs against `vllm bench serve` by hand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from hybrid_ops.engines.devices import devices, gpus, lease
+from hybrid_ops.errors import InputError
+from hybrid_ops.models.sizes import format_table, parse_count
+from hybrid_ops.models.zoo import load_zoo
+from hybrid_ops.workloads.workload import load_suites
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "overhead",
+        help="the same load through the suite and by hand, side by side",
+        description="Put the same load on one server through the suite and by `vllm bench serve`, and compare.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model of the zoo")
+    parser.add_argument("--load", default="serving-random", metavar="NAME", help="a load (default serving-random)")
+    parser.add_argument("--rounds", type=parse_count, default=6, metavar="N", help="rounds of four runs (default 6)")
+    parser.add_argument(
+        "--num-prompts",
+        type=parse_count,
+        default=128,
+        metavar="N",
+        help="requests of a run (default 128): of a short run, what a new process does first is a large part",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the comparison. Exit code 1 if a metric differs by more than its A/A noise. Raises InputError."""
+    from hybrid_ops.engines.worker import WorkerError
+    from hybrid_ops.measure.generation import NotAMeasurement
+    from hybrid_ops.measure.overhead import measure_overhead
+
+    zoo, loads = load_zoo(), load_suites().serving
+    if args.model not in zoo:
+        raise InputError(f"no model is named {args.model!r}; the zoo has {', '.join(zoo)}")
+    if args.load not in loads or loads[args.load].dataset_file is not None:
+        drawn = ", ".join(name for name, load in loads.items() if load.dataset_file is None)
+        raise InputError(f"no random load is named {args.load!r}; there are {drawn}")
+    if args.rounds < 2:
+        raise InputError("--rounds: at least 2, to know the noise")
+    try:
+        with lease(devices("cuda" if gpus() else "cpu")) as device, tempfile.TemporaryDirectory() as folder:
+            found = measure_overhead(
+                args.model,
+                zoo[args.model],
+                loads[args.load].model_copy(update={"num_prompts": args.num_prompts}),
+                device,
+                args.rounds,
+                Path(folder),
+                tell=lambda text: print(text, file=sys.stderr),
+            )
+    except (WorkerError, NotAMeasurement) as error:
+        raise InputError(f"{args.model}/{args.load} failed to run: {error}") from None
+    rows = [["metric", "through the suite", "by hand", "difference", "A/A noise", ""]]
+    for one in found:
+        verdict = "within the noise" if one.within_noise else "BEYOND THE NOISE"
+        rows.append(
+            [
+                one.metric,
+                f"{one.suite:.4g}",
+                f"{one.by_hand:.4g}",
+                f"{one.difference:+.1%}",
+                f"±{one.noise:.1%}",
+                verdict,
+            ]
+        )
+    print(
+        f"{args.model}/{args.load}, {args.num_prompts} requests a run, {args.rounds} rounds of two runs each way, "
+        f"on {device.name}"
+    )
+    print(format_table(rows))
+    return 0 if all(one.within_noise for one in found) else 1

@@ -1,0 +1,122 @@
+"""The folder of one run: where its launches are recorded, shared by all processes of the run.
+
+    RESULTS/<run id>/
+        results.json              the end of the run: every cell, verdict and launch
+        launches/<engine>/<n>/    record.json, engine.log (of an A/B pair: a/engine.log and b/engine.log)
+        rounds/<n>.json           which launches each round was decided to have
+
+Under pytest-xdist several processes share the folder. Each launch is taken by whoever locks it first and is recorded
+once; a record appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from hybrid_ops.errors import InputError
+
+POLL_SECONDS = 0.2
+
+
+def new_run_folder(results: Path) -> Path:
+    """Make the folder of a new run under `results`; its name is the run's id and sorts by time."""
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    folder = results / run_id
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"{results}: the results folder cannot be written ({error.strerror}); choose another with --perf-results"
+        ) from None
+    return folder
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document so that it is seen whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Record(Protocol):
+    """What a store keeps of each launch."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self: ...
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class RunStore(Generic[RecordT]):
+    """The launches (or launch pairs), rounds and results of one run, on disk."""
+
+    def __init__(self, folder: Path, record_type: type[RecordT]) -> None:
+        self.folder = folder
+        self._record_type = record_type
+        self.results_path = folder / "results.json"
+
+    def launch_folder(self, engine: str, index: int) -> Path:
+        return self.folder / "launches" / engine / str(index)
+
+    def launches(self, engine: str) -> list[RecordT]:
+        """All finished launches of an engine spec, in order."""
+        records: list[RecordT] = []
+        while (path := self._record_path(engine, len(records) + 1)).exists():
+            records.append(self._record_type.from_json(json.loads(path.read_text(encoding="utf-8"))))
+        return records
+
+    def _record_path(self, engine: str, index: int) -> Path:
+        return self.launch_folder(engine, index) / "record.json"
+
+    def once(self, path: Path, make: Callable[[], Any]) -> Any:
+        """The JSON document at `path`, made and written by the first process that asks for it."""
+        with self._lock(path.name, block=True):
+            if not path.exists():
+                write_json(path, make())
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def complete(self, wanted: dict[tuple[str, int], Callable[[], RecordT]]) -> None:
+        """Return when every wanted launch is recorded, having made here those that no other process had taken."""
+        missing = dict(wanted)
+        while missing:
+            progressed = False
+            for (engine, index), make in list(missing.items()):
+                path = self._record_path(engine, index)
+                if not path.exists():
+                    with self._lock(f"{engine}-{index}", block=False) as held:
+                        if not held:
+                            continue
+                        if not path.exists():
+                            write_json(path, make().to_json())
+                del missing[engine, index]
+                progressed = True
+            if not progressed:
+                time.sleep(POLL_SECONDS)
+
+    @contextlib.contextmanager
+    def _lock(self, name: str, block: bool) -> Iterator[bool]:
+        folder = self.folder / ".locks"
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True

@@ -1,0 +1,64 @@
+"""The monitor sees what really runs beside it, and each limit is told in words."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from hybrid_ops.engines.devices import cpu
+from hybrid_ops.measure.conditions import ConditionMonitor, Limits, violations
+
+FIT = {
+    "foreign_cpu_share": 0.01,
+    "least_memory_available_share": 0.5,
+    "most_memory_pressure_percent": 0.0,
+    "gpu": {"most_foreign_processes": 0, "slowdowns": {}},
+}
+
+
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"foreign_cpu_share": 0.43}, "other processes used 43% of the processors (limit 20%)"),
+        ({"least_memory_available_share": 0.01}, "only 1.0% of the memory was available (limit 5%)"),
+        ({"most_memory_pressure_percent": 40.0}, "tasks waited for memory 40 % of the time (limit 10 %)"),
+        ({"gpu": {"most_foreign_processes": 2, "slowdowns": {}}}, "2 other processes computed on the GPU"),
+        (
+            {"gpu": {"most_foreign_processes": 0, "slowdowns": {"thermal slow-down by the hardware": 0.5}}},
+            "thermal slow-down by the hardware in 50% of the samples (limit 5%)",
+        ),
+    ],
+)
+def test_each_limit_is_told_in_words(changes: dict[str, Any], words: str) -> None:
+    assert violations(FIT, "cpu", Limits()) == []
+    assert violations({**FIT, **changes}, "cpu", Limits()) == [words]
+
+
+def test_foreign_load_does_not_matter_to_an_engine_on_a_gpu() -> None:
+    assert violations({**FIT, "foreign_cpu_share": 0.9}, "cuda", Limits()) == []
+
+
+def test_the_runs_own_processes_are_not_foreign() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=spin, args=(3.0,))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with ConditionMonitor(cpu(), [], Limits()) as monitor:
+        process.start()
+        process.join()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / (psutil.cpu_count() or 1)
+    seen = monitor.conditions.seen
+    assert own > 0.2
+    # Its last moments may be counted late on a busy machine, but never most of it.
+    assert seen["foreign_cpu_share"] <= 1 - 0.8 * own / seen["seconds"]
+    assert 0 < seen["least_memory_available_share"] <= 1
