@@ -1,0 +1,298 @@
+"""Cells: one case and one metric, and what the launches of a run say of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from hybrid_ops.engines.spec import Case
+from hybrid_ops.measure.generation import Value
+from hybrid_ops.measure.launch import LaunchRecord, matches_expected
+from hybrid_ops.measure.metrics import Kind, Metric
+from hybrid_ops.measure.pair import PairRecord
+from hybrid_ops.regression.baselines import Baselines, FoundBaseline
+from hybrid_ops.regression.judge import Evidence, Judgement, Settings, judge_run
+from hybrid_ops.regression.statistics import Noise
+from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.regression.waivers import Waiver, waived
+
+Launches = Mapping[str, Sequence[LaunchRecord]]
+"""The finished launches of a run, by the name of their engine spec."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One case and one metric: one testcase, one line of a table."""
+
+    case: Case
+    metric: Metric
+    reference: Case | None = None
+    """For ratio metrics: the case that the value is divided by."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.case.id}-{self.metric.name}"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The values of a cell, one a launch; or why there are none; or that the known failure showed."""
+
+    values: list[Value]
+    error: str | None = None
+    log: str | None = None
+    expected_failure: str | None = None
+    invalid: list[str] = field(default_factory=list)
+    """Why launches were left out, when none was made on a fit machine."""
+    reference_kernels: tuple[str, ...] = ()
+    """The operations that the engine ran on the suite's reference kernels instead of its own."""
+
+
+def observe(cell: Cell, launches: Launches) -> Observation:
+    """Read a cell's own numbers out of the launches of its engine spec (and of its reference's)."""
+    own = _values(cell.case, cell.metric, launches)
+    if cell.reference is None or own.error or own.expected_failure:
+        return own
+    reference = _values(cell.reference, cell.metric, launches)
+    if reference.error:
+        return Observation([], f"the reference {cell.reference.id} failed: {reference.error}", reference.log)
+    if own.invalid or reference.invalid:
+        return replace(own, values=[], invalid=[*own.invalid, *reference.invalid])
+    ratios: list[Value] = [float(a) / float(b) for a, b in zip(own.values, reference.values)]
+    kernels = tuple(sorted({*own.reference_kernels, *reference.reference_kernels}))
+    return Observation(ratios, log=own.log, reference_kernels=kernels)
+
+
+def _values(case: Case, metric: Metric, launches: Launches) -> Observation:
+    # A ratio's parts are recorded under the absolute metric's own name.
+    name = metric.name.removeprefix("relative_") if metric.kind is Kind.RATIO else metric.name
+    values: list[Value] = []
+    invalid: list[str] = []
+    kernels: set[str] = set()
+    log = None
+    for record in launches.get(case.spec.launch_name, ()):
+        seen = record.cases.get(case.id)
+        error = record.error or (seen.error if seen else None)
+        if error is not None:
+            expected = case.spec.expected_failure()
+            if expected is not None and matches_expected(expected.matches, error):
+                return Observation([], None, record.log, expected.reason)
+            return Observation([], error, record.log)
+        if seen is None:
+            continue  # this launch was made for other cases
+        if name not in seen.values:
+            return Observation([], seen.absent.get(name, f"the engine gave no {name}"), record.log)
+        log = record.log
+        kernels.update(record.facts.get("reference_kernels", ()))
+        if record.violations and metric.kind is not Kind.EXACT:
+            invalid += [violation for violation in record.violations if violation not in invalid]
+        else:
+            values.append(seen.values[name])
+    if not values and not invalid:
+        return Observation([], "no launch measured it")
+    return Observation(values, log=log, invalid=[] if values else invalid, reference_kernels=tuple(sorted(kernels)))
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell with its verdict, as it is written into `results.json`."""
+
+    cell: str
+    case: str
+    metric: str
+    unit: str
+    kind: str
+    direction: str
+    verdict: Verdict
+    reason: str
+    decided: bool
+    value: Value | None
+    baseline: Value | None
+    tolerance: float | None
+    change: float | None
+    interval: tuple[float, float] | None
+    p_value: float | None
+    mde: float | None
+    launches: list[Value]
+    baseline_launches: list[Value]
+    baseline_file: str | None
+    definition: str
+    log: str | None
+    compared_with: str = "baseline"
+    """What `baseline` is: the recorded baseline, or `arm a` of an A/B comparison, whose arm B `value` then is."""
+    log_ratios: list[float] = field(default_factory=list)
+    """log(arm B / arm A) of each launch pair, in an A/B comparison."""
+    noise: float | None = None
+    """Standard deviation of a launch's log value (A/B: of a pair's log-ratio) that the judge reckoned with."""
+    recorded: bool = False
+    """Whether this run's update made the value the new baseline: then the verdict on the old one fails nothing."""
+    reference_kernels: list[str] = field(default_factory=list)
+    """The operations that the engine ran on the suite's reference kernels. Times are then shown, but not judged."""
+
+    @property
+    def is_ungated(self) -> bool:
+        """Whether the value says nothing of the engine's own kernels, and so has no baseline and no judgement."""
+        return bool(self.reference_kernels) and self.kind != Kind.EXACT.value
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> CellResult:
+        return cls(**{**document, "verdict": Verdict(document["verdict"])})
+
+
+def judge_cells(
+    cells: Sequence[Cell], launches: Launches, baselines: Baselines, settings: Settings, budget_left: bool
+) -> list[CellResult]:
+    """The verdict of every cell, from all launches so far."""
+    observations = [observe(cell, launches) for cell in cells]
+    found = [
+        (None, None) if _ungated(cell, seen) else _comparable(cell, baselines.find(cell.case.id, cell.metric.name))
+        for cell, seen in zip(cells, observations)
+    ]
+    judged = judge_run(
+        [_evidence(cell, seen, known) for cell, seen, (known, _) in zip(cells, observations, found)],
+        settings,
+        budget_left,
+    )
+    today = datetime.now(UTC).date()
+    return [
+        _result(cell, seen, known, stale, waived(judgement, _waiver(known), today))
+        for cell, seen, (known, stale), judgement in zip(cells, observations, found, judged)
+    ]
+
+
+def _waiver(known: FoundBaseline | None) -> Waiver | None:
+    if known is None or known.cell.waiver is None:
+        return None
+    return Waiver(**known.cell.waiver.model_dump())
+
+
+def ratios_of(cell: Cell, pairs: Mapping[str, Sequence[PairRecord]]) -> list[float]:
+    """log(arm B / arm A) of a cell in each of its launch pairs."""
+    return [
+        pair.log_ratios[cell.case.id][cell.metric.name]
+        for pair in pairs.get(cell.case.spec.launch_name, ())
+        if cell.metric.name in pair.log_ratios.get(cell.case.id, {})
+    ]
+
+
+def judge_pairs(
+    cells: Sequence[Cell],
+    pairs: Mapping[str, Sequence[PairRecord]],
+    tolerance: float,
+    settings: Settings,
+    noise: Mapping[str, Noise],
+    budget_left: bool,
+) -> list[CellResult]:
+    """The verdict of every cell of an A/B comparison: arm B against arm A, from all launch pairs so far.
+
+    `noise` is what A/A comparisons have shown of the cells on this machine.
+    """
+    arms = [{engine: [pair.arms[arm] for pair in group] for engine, group in pairs.items()} for arm in (0, 1)]
+    observed = [(observe(cell, arms[0]), observe(cell, arms[1])) for cell in cells]
+    evidence = []
+    for cell, (first, second) in zip(cells, observed):
+        exact = cell.metric.kind is Kind.EXACT
+        evidence.append(
+            Evidence(
+                cell.metric.kind,
+                cell.metric.direction,
+                tuple(second.values),
+                tuple(first.values),
+                0.0 if exact else tolerance,
+                pairs=None if exact else tuple(ratios_of(cell, pairs)),
+                launch_noise=noise.get(cell.id),
+            )
+        )
+    results = []
+    for cell, (first, second), judgement in zip(cells, observed, judge_run(evidence, settings, budget_left)):
+        seen = second if first.error is None else first
+        result = replace(_result(cell, seen, None, None, judgement), log_ratios=ratios_of(cell, pairs))
+        tolerance_shown = None if cell.metric.kind is Kind.EXACT else tolerance
+        results.append(
+            replace(
+                result,
+                compared_with="arm a",
+                baseline=judgement.baseline,
+                tolerance=tolerance_shown,
+                baseline_launches=list(first.values),
+            )
+        )
+    return results
+
+
+def _ungated(cell: Cell, seen: Observation) -> bool:
+    """Whether a cell is a time, a rate or a memory peak that says nothing of the engine's own kernels.
+
+    What is exact counts in full, whichever kernel computed it.
+    """
+    return bool(seen.reference_kernels) and cell.metric.kind is not Kind.EXACT
+
+
+def _comparable(cell: Cell, found: FoundBaseline | None) -> tuple[FoundBaseline | None, str | None]:
+    """The baseline if it was measured with the same definition; else None and why it does not count."""
+    if found is None or found.definition == cell.case.definition:
+        return found, None
+    return None, (
+        f"The baseline in {found.path} was recorded for another definition of this case "
+        f"({found.definition}, now {cell.case.definition}): the model, its arguments or the workload changed."
+    )
+
+
+def _evidence(cell: Cell, seen: Observation, known: FoundBaseline | None) -> Evidence:
+    baseline: list[Value] = []
+    if known is not None:
+        baseline = [known.cell.value] if cell.metric.kind is Kind.EXACT else list(known.cell.launch_values())
+    tolerance = known.cell.tolerance or 0.0 if known is not None else 0.0
+    return Evidence(cell.metric.kind, cell.metric.direction, tuple(seen.values), tuple(baseline), tolerance)
+
+
+def _result(
+    cell: Cell, seen: Observation, known: FoundBaseline | None, stale: str | None, judgement: Judgement
+) -> CellResult:
+    verdict, reason, decided = judgement.verdict, judgement.reason, judgement.decided
+    expected = cell.case.spec.expected_failure()
+    if seen.expected_failure is not None:
+        verdict, reason, decided = Verdict.EXPECTED_FAILURE, seen.expected_failure, True
+    elif seen.error is not None:
+        verdict, reason, decided = Verdict.FAILED_TO_RUN, seen.error, True
+    elif seen.invalid:
+        verdict, decided = Verdict.INVALID_ENVIRONMENT, True
+        reason = "The machine was not fit to measure: " + "; ".join(seen.invalid) + "."
+    elif expected is not None and seen.values and cell.case.runs_the_model:
+        verdict, decided = Verdict.UNEXPECTED_SUCCESS, True
+        reason = f"It works now. Remove the expected failure from {cell.case.spec.entry.source}: {expected.reason}"
+    elif verdict is Verdict.MISSING_BASELINE and _ungated(cell, seen):
+        verdict = Verdict.PASS
+        reason = f"Not judged: measured on reference kernels ({', '.join(seen.reference_kernels)})."
+    elif stale is not None and verdict is Verdict.MISSING_BASELINE:
+        reason = stale
+    return CellResult(
+        cell=cell.id,
+        case=cell.case.id,
+        metric=cell.metric.name,
+        unit=cell.metric.unit,
+        kind=cell.metric.kind.value,
+        direction=cell.metric.direction.value,
+        verdict=verdict,
+        reason=reason,
+        decided=decided,
+        value=judgement.value,
+        baseline=known.cell.value if known is not None else None,
+        tolerance=known.cell.tolerance if known is not None else None,
+        change=judgement.change,
+        interval=judgement.interval,
+        p_value=judgement.p_value,
+        mde=judgement.mde,
+        launches=list(seen.values),
+        baseline_launches=list(known.cell.launches) if known is not None else [],
+        baseline_file=str(known.path) if known is not None else None,
+        definition=cell.case.definition,
+        log=seen.log,
+        noise=judgement.noise,
+        reference_kernels=list(seen.reference_kernels),
+    )

@@ -1,0 +1,43 @@
+"""The closed set of verdicts, and what each means for the test that carries it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What is concluded about one cell (a case and a metric). The values are the names shown everywhere."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    SLOWER = "slower"
+    """Worse than the baseline by more than the tolerance, in the metric's own direction."""
+    FASTER = "faster"
+    """Better than the baseline by more than the tolerance: record it."""
+    CHANGED = "changed"
+    """An exact metric differs."""
+    INCONCLUSIVE = "inconclusive"
+    """The budget is spent and the confidence interval still straddles the tolerance."""
+    INVALID_ENVIRONMENT = "invalid-environment"
+    FAILED_TO_RUN = "failed-to-run"
+    MISSING_BASELINE = "missing-baseline"
+    EXPECTED_FAILURE = "expected-failure"
+    UNEXPECTED_SUCCESS = "unexpected-success"
+
+    @property
+    def outcome(self) -> str:
+        """How pytest has it: `passed`, `failed` (the subject), `error` (the measurement), `skipped` or `xfailed`."""
+        return _OUTCOMES[self]
+
+
+_OUTCOMES = {
+    Verdict.PASS: "passed",
+    Verdict.FASTER: "passed",
+    Verdict.SLOWER: "failed",
+    Verdict.CHANGED: "failed",
+    Verdict.UNEXPECTED_SUCCESS: "failed",
+    Verdict.INVALID_ENVIRONMENT: "error",
+    Verdict.FAILED_TO_RUN: "error",
+    Verdict.INCONCLUSIVE: "skipped",
+    Verdict.MISSING_BASELINE: "skipped",
+    Verdict.EXPECTED_FAILURE: "xfailed",
+}
