@@ -1,0 +1,145 @@
+"""What the serving cases of a run say: the load generator's result block, a table over loads, and the knee of a sweep.
+
+Everything here is read from `results.json`; a figure is the median over the case's launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from hybrid_ops.measure.serving import SweepPoint, knee
+from hybrid_ops.report.table import aligned
+
+WIDTH = 50
+HEADINGS = (
+    ("ttft", "TTFT", "Time to First Token"),
+    ("tpot", "TPOT", "Time per Output Token (excl. 1st token)"),
+    ("itl", "ITL", "Inter-token Latency"),
+    ("e2el", "E2EL", "End-to-end Latency"),
+)
+"""The block's latencies: the metric's name, its short name and the line above its figures."""
+RATES = (
+    ("Request throughput (req/s):", "request_throughput"),
+    ("Request goodput (req/s):", "request_goodput"),
+    ("Output token throughput (tok/s):", "output_throughput"),
+    ("Total Token throughput (tok/s):", "total_token_throughput"),
+)
+COUNTED = (
+    ("Benchmark duration (s):", "duration", ".2f"),
+    ("Total input tokens:", "total_input_tokens", ".0f"),
+    ("Total generated tokens:", "total_output_tokens", ".0f"),
+)
+COLUMNS = ("case", "concurrency", "req/s", "output tok/s", "total tok/s", "mean TTFT ms", "mean TPOT ms", "mean ITL ms",
+           "p99 ITL ms", "mean E2EL ms")  # fmt: skip
+COLUMN_METRICS = ("request_throughput", "output_throughput", "total_token_throughput", "mean_ttft_ms", "mean_tpot_ms",
+                  "mean_itl_ms", "p99_itl_ms", "mean_e2el_ms")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MeasuredLoad:
+    """One serving case of a run: its load and the median values of its launches."""
+
+    case: str
+    load: Mapping[str, Any]
+    """The workload's own fields, as the run recorded them."""
+    values: Mapping[str, float]
+    launches: int
+
+    @property
+    def sweep(self) -> str | None:
+        """The sweep that the case is a point of, with its model: `llama-tiny/serving-chat`."""
+        name = self.load["sweep"]
+        return None if name is None else f"{self.case.partition('/')[0]}/{name}"
+
+
+def measured_loads(document: Mapping[str, Any]) -> list[MeasuredLoad]:
+    """The serving cases of a run's `results.json` that have values, in the order of the run."""
+    seen: dict[str, list[Mapping[str, float]]] = {}
+    for launch in document["launches"]:
+        for name, case in launch.get("cases", {}).items():
+            if name in document["loads"] and case["values"]:
+                seen.setdefault(name, []).append(case["values"])
+    return [
+        MeasuredLoad(
+            name,
+            load,
+            {metric: median(values[metric] for values in launches if metric in values) for metric in launches[0]},
+            len(launches),
+        )
+        for name, load in document["loads"].items()
+        if (launches := seen.get(name))
+    ]
+
+
+def result_block(measured: MeasuredLoad) -> list[str]:
+    """The block that `vllm bench serve` prints, line by line, with the percentiles that are measured here."""
+    values, load = measured.values, measured.load
+    lines = [" Serving Benchmark Result ".center(WIDTH, "=")]
+    lines.append(_line("Successful requests:", f"{values['completed']:.0f}"))
+    lines.append(_line("Failed requests:", f"{values['failed']:.0f}"))
+    if load["max_concurrency"] != "unlimited":
+        lines.append(_line("Maximum request concurrency:", str(load["max_concurrency"])))
+    if load["request_rate"] != "unlimited":
+        lines.append(_line("Request rate configured (RPS):", f"{load['request_rate']:.2f}"))
+    lines += [_line(label, format(values[name], form)) for label, name, form in COUNTED]
+    lines += [_line(label, f"{values[name]:.2f}") for label, name in RATES if name in values]
+    for name, short, heading in HEADINGS:
+        if f"mean_{name}_ms" in values:
+            lines.append(heading.center(WIDTH, "-"))
+            for statistic in ("mean", "median", "p90", "p95", "p99"):
+                label = f"{statistic.title()} {short} (ms):"
+                lines.append(_line(label, f"{values[f'{statistic}_{name}_ms']:.2f}"))
+    return [*lines, "=" * WIDTH]
+
+
+def _line(label: str, value: str) -> str:
+    return f"{label:<40} {value:<10}".rstrip()
+
+
+def load_table(loads: Sequence[MeasuredLoad]) -> list[str]:
+    """One row a load with its headline figures, and under it the knee of each sweep."""
+    rows = [
+        (
+            measured.case,
+            str(measured.load["max_concurrency"]),
+            *(f"{measured.values[name]:.2f}" if name in measured.values else "—" for name in COLUMN_METRICS),
+        )
+        for measured in loads
+    ]
+    return [line.rstrip() for line in aligned([COLUMNS, *rows])] + knee_lines(loads)
+
+
+def knee_lines(loads: Sequence[MeasuredLoad]) -> list[str]:
+    """Where each sweep has its knee, in one line each."""
+    sweeps: dict[str, list[SweepPoint]] = {}
+    for measured in loads:
+        if measured.sweep is not None:
+            point = SweepPoint(
+                str(measured.load["max_concurrency"]),
+                measured.values["request_throughput"],
+                measured.values["mean_e2el_ms"],
+            )
+            sweeps.setdefault(measured.sweep, []).append(point)
+    lines = []
+    for name, points in sweeps.items():
+        if (best := knee(points)) is not None:
+            lines.append(
+                f"{name}: the knee is at concurrency {best.label}: {best.throughput:.4g} req/s at "
+                f"{best.latency_ms:.4g} ms, the most throughput for its latency"
+            )
+    return lines
+
+
+def serving_text(document: Mapping[str, Any]) -> str:
+    """The table and every result block of a run, as `serving.txt` holds them. Empty without serving cases."""
+    loads = measured_loads(document)
+    if not loads:
+        return ""
+    parts = ["\n".join(load_table(loads))]
+    for measured in loads:
+        head = f"{measured.case} (median of {measured.launches} launches): {measured.load['description']}"
+        parts.append("\n".join([head, *result_block(measured)]))
+    return "\n\n".join(parts) + "\n"

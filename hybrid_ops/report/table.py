@@ -1,0 +1,88 @@
+"""The table of a run: case, metric, baseline, now, change, verdict. Plain text, for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.report.numbers import show, show_change
+
+HEADLINE_METRICS = ("output_throughput", "median_ttft_ms", "median_itl_ms")
+"""What a quiet table shows of a case in which nothing is to be said."""
+TOGETHER = (Verdict.FAILED_TO_RUN, Verdict.EXPECTED_FAILURE)
+"""Verdicts of a whole case, whose cells share one reason."""
+COLUMNS = ("case", "metric", "baseline", "now", "change", "verdict")
+ARM_COLUMNS = ("case", "metric", "arm a", "arm b", "change", "verdict")
+
+
+def result_rows(results: Sequence[CellResult], every_cell: bool) -> list[tuple[tuple[str, ...], Verdict]]:
+    """The table's rows. Without `every_cell`: the headline metrics, and each cell whose verdict asks for a look.
+
+    Cells of one case that fail to run (or are known to) for one reason make one row.
+    """
+    rows: list[tuple[tuple[str, ...], Verdict]] = []
+    shown_together: set[tuple[str, Verdict, str]] = set()
+    quiet = (Verdict.PASS, Verdict.MISSING_BASELINE)
+    for result in results:
+        together = (result.case, result.verdict, result.reason)
+        if result.verdict in TOGETHER and not every_cell:
+            if together not in shown_together:
+                shown_together.add(together)
+                count = sum((other.case, other.verdict, other.reason) == together for other in results)
+                name = result.metric if count == 1 else f"({count} metrics)"
+                rows.append(((result.case, name, "—", "—", "", result.verdict.value), result.verdict))
+        elif every_cell or result.verdict not in quiet or result.metric in HEADLINE_METRICS:
+            rows.append(
+                (
+                    (
+                        result.case,
+                        result.metric,
+                        show(result.baseline, result.unit),
+                        show(result.value, result.unit),
+                        show_change(result.change) if result.verdict is not Verdict.CHANGED else "",
+                        _marked(result),
+                    ),
+                    result.verdict,
+                )
+            )
+    return rows
+
+
+def _marked(result: CellResult) -> str:
+    """The verdict, with what must be known to read it."""
+    if result.is_ungated:
+        return f"{result.verdict.value} (reference kernels)"
+    return f"{result.verdict.value} (recorded)" if result.recorded else result.verdict.value
+
+
+def reason_lines(results: Sequence[CellResult]) -> list[str]:
+    """Why each verdict that asks for a look was reached, equal reasons together and briefly."""
+    cells: dict[tuple[Verdict, str], list[str]] = {}
+    for result in results:
+        if result.verdict not in (Verdict.PASS, Verdict.MISSING_BASELINE) and not result.recorded:
+            where = result.case if result.verdict in TOGETHER else result.cell
+            named = cells.setdefault((result.verdict, result.reason), [])
+            if where not in named:
+                named.append(where)
+    return [f"{verdict.value}: {', '.join(named)}: {reason}" for (verdict, reason), named in cells.items()]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns; numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    left = {0, 1, len(widths) - 1}
+    return [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def counts(results: Sequence[CellResult]) -> str:
+    """`214 pass, 1 slower`, in the order of the verdicts."""
+    counted = Counter(result.verdict for result in results)
+    return ", ".join(f"{counted[verdict]} {verdict.value}" for verdict in Verdict if counted[verdict])

@@ -1,0 +1,102 @@
+"""A small suite on the no-op engine, run by real pytest processes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_ops.yaml_files import round_trip_yaml
+
+WORKLOADS = """
+schema_version: 1
+workloads:
+  brief: {description: a few tokens, prompt_tokens: 8, generation_tokens: 4}
+  wide: {description: two prompts, prompt_tokens: 8, generation_tokens: 4, num_prompts: 2}
+suites:
+  quick: [brief]
+  full: [brief, wide]
+"""
+TEST_FILE = """
+import pytest
+from hybrid_ops.plugin import check
+
+@pytest.mark.perf
+def test_generation(generation_cell):
+    check(generation_cell)
+
+def test_ordinary():
+    pass
+"""
+
+
+class Suite:
+    """A project folder whose zoo has only the models given here, on the no-op engine."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.root = pytester.path
+        pytester.makeconftest('pytest_plugins = ["hybrid_ops.plugin"]')
+        pytester.makepyfile(test_suite=TEST_FILE)
+        pytester.makefile(".toml", pyproject='[tool.pytest.ini_options]\naddopts = "--strict-markers"\n')
+        (self.root / "config.json").write_text('{"vocab_size": 100}')
+        (self.root / "workloads.yaml").write_text(WORKLOADS)
+        # Leases of devices are this user's on this machine: keep the suites of parallel tests apart.
+        (self.root / "leases").mkdir()
+        pytester._monkeypatch.setenv("TMPDIR", str(self.root / "leases"))
+        self.models: dict[str, dict[str, Any]] = {}
+
+    def add_model(self, name: str, **entry: Any) -> None:
+        self.models[name] = {
+            "architecture": "none",
+            "config": "config.json",
+            "engine": "noop",
+            "platforms": ["cpu"],
+            **entry,
+        }
+        with (self.root / "zoo.yaml").open("w") as file:
+            round_trip_yaml().dump({"schema_version": 1, "models": self.models}, file)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Options that make the run see this suite's models alone."""
+        # The no-op engine's times are made up, so whatever else runs beside the tests does not matter to them.
+        return [
+            "--perf",
+            "--perf-device=cpu",
+            "--perf-foreign-cpu=100%",
+            "--perf-models=zoo.yaml",
+            "--perf-workloads=workloads.yaml",
+            "-k",
+            " or ".join(re.escape(name) + "/" for name in self.models),
+        ]
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        return self.pytester.runpytest_subprocess(*self.arguments, "--junitxml=junit.xml", *arguments)
+
+    def results(self) -> dict[str, Any]:
+        """`results.json` of the latest run."""
+        return json.loads(max((self.root / "perf_results").glob("*/results.json")).read_text())
+
+    def verdicts(self) -> dict[str, str]:
+        return {cell["cell"]: cell["verdict"] for cell in self.results()["cells"]}
+
+    def baseline_files(self, model: str) -> list[Path]:
+        return sorted((self.root / "perf_baselines").glob(f"*/{model}.yaml"))
+
+    def edit_baseline(self, model: str, case: str, metric: str, change: Callable[[Any], Any]) -> Path:
+        """Change one recorded value as a person would, in whichever file it lies."""
+        yaml = round_trip_yaml()
+        for path in self.baseline_files(model):
+            document = yaml.load(path.read_text())
+            cells = document["cases"].get(case, {}).get("metrics", {})
+            if metric in cells:
+                cells[metric]["value"] = change(cells[metric]["value"])
+                with path.open("w") as file:
+                    yaml.dump(document, file)
+                return path
+        raise AssertionError(f"no baseline of {case} {metric}")
