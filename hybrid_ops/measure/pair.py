@@ -159,11 +159,14 @@ def _run_live(
             workers = []
             for arm, record in zip(arms, records):
                 failing = record
-                tell(f"arm {arm.name}: loading")
-                worker = stack.enter_context(
-                    Worker(spec.worker_module, folder / arm.name, arm.interpreter, record.environment)
+                workers.append(
+                    stack.enter_context(
+                        Worker(spec.worker_module, folder / arm.name, arm.interpreter, record.environment)
+                    )
                 )
-                workers.append(worker)
+            for arm, record, worker in zip(arms, records, workers):
+                failing = record
+                tell(f"arm {arm.name}: loading")
                 record.facts = load_engine(
                     worker, spec.with_arguments(arm.arguments), folder / arm.name, deadline_seconds
                 )
