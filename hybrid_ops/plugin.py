@@ -115,8 +115,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--perf-foreign-cpu",
         metavar="SHARE",
-        default="20%",
-        help="Share of the processors that others may use while an engine on the CPU is measured (20%%).",
+        default="5%",
+        help="Share of the processors that others may use while an engine on the CPU is measured (5%%).",
     )
     group.addoption("--perf-ab", action="store_true", help="Compare two arms, A and B, launch by launch; no baseline.")
     group.addoption(
@@ -633,7 +633,7 @@ def _write_table(reporter: TerminalReporter, results: Sequence[CellResult], ever
     colours = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow", "xfailed": "yellow"}
     for line, (_, verdict) in zip(lines[1:], rows):
         reporter.write_line(line, **{colours[verdict.outcome]: True})
-    for line in reason_lines(results):
+    for line in reason_lines(results, every_cell):
         reporter.write_line(line)
 
 

@@ -35,7 +35,7 @@ SLOWDOWN_REASONS = {
 class Limits:
     """What a machine may show during a measurement that is to count."""
 
-    foreign_cpu: float = 0.2
+    foreign_cpu: float = 0.05
     """Share of all processors that other processes (and the hypervisor) used, for engines on the CPU."""
     memory_available: float = 0.05
     """Least share of the memory that is available."""

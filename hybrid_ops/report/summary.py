@@ -22,7 +22,7 @@ def markdown(document: dict[str, Any]) -> str:
         _row(["---"] * len(COLUMNS)),
         *(_row(row) for row, _ in result_rows(results, every_cell=False)),
         "",
-        *(f"- {line}" for line in reason_lines(results)),
+        *(f"- {line}" for line in reason_lines(results, every_cell=False)),
         *(f"- note: {finding}" for finding in document["findings"]),
     ]
     return "\n".join(lines).rstrip() + "\n"

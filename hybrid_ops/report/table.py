@@ -20,11 +20,12 @@ ARM_COLUMNS = ("case", "metric", "arm a", "arm b", "change", "verdict")
 def result_rows(results: Sequence[CellResult], every_cell: bool) -> list[tuple[tuple[str, ...], Verdict]]:
     """The table's rows. Without `every_cell`: the headline metrics, and each cell whose verdict asks for a look.
 
-    Cells of one case that fail to run (or are known to) for one reason make one row.
+    Cells of one case that fail to run (or are known to) for one reason make one row. Of inconclusive cells the headline
+    metrics stand for their case.
     """
     rows: list[tuple[tuple[str, ...], Verdict]] = []
     shown_together: set[tuple[str, Verdict, str]] = set()
-    quiet = (Verdict.PASS, Verdict.MISSING_BASELINE)
+    quiet = (Verdict.PASS, Verdict.MISSING_BASELINE, Verdict.INCONCLUSIVE)
     for result in results:
         together = (result.case, result.verdict, result.reason)
         if result.verdict in TOGETHER and not every_cell:
@@ -57,15 +58,25 @@ def _marked(result: CellResult) -> str:
     return f"{result.verdict.value} (recorded)" if result.recorded else result.verdict.value
 
 
-def reason_lines(results: Sequence[CellResult]) -> list[str]:
-    """Why each verdict that asks for a look was reached, equal reasons together and briefly."""
+def reason_lines(results: Sequence[CellResult], every_cell: bool) -> list[str]:
+    """Why each verdict that asks for a look was reached, equal reasons together and briefly.
+
+    Without `every_cell` the first inconclusive cell of a case stands for the others: on a noisy machine they are many.
+    """
+    undecided = Counter(result.case for result in results if result.verdict is Verdict.INCONCLUSIVE)
     cells: dict[tuple[Verdict, str], list[str]] = {}
     for result in results:
-        if result.verdict not in (Verdict.PASS, Verdict.MISSING_BASELINE) and not result.recorded:
-            where = result.case if result.verdict in TOGETHER else result.cell
-            named = cells.setdefault((result.verdict, result.reason), [])
-            if where not in named:
-                named.append(where)
+        if result.verdict in (Verdict.PASS, Verdict.MISSING_BASELINE) or result.recorded:
+            continue
+        where = result.case if result.verdict in TOGETHER else result.cell
+        if result.verdict is Verdict.INCONCLUSIVE and not every_cell:
+            others = undecided.pop(result.case, 0) - 1
+            if others < 0:
+                continue
+            where += f" (and {others} more of this case)" if others else ""
+        named = cells.setdefault((result.verdict, result.reason), [])
+        if where not in named:
+            named.append(where)
     return [f"{verdict.value}: {', '.join(named)}: {reason}" for (verdict, reason), named in cells.items()]
 
 

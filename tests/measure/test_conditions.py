@@ -30,7 +30,7 @@ def spin(seconds: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"foreign_cpu_share": 0.43}, "other processes used 43% of the processors (limit 20%)"),
+        ({"foreign_cpu_share": 0.43}, "other processes used 43% of the processors (limit 5%)"),
         ({"least_memory_available_share": 0.01}, "only 1.0% of the memory was available (limit 5%)"),
         ({"most_memory_pressure_percent": 40.0}, "tasks waited for memory 40 % of the time (limit 10 %)"),
         ({"gpu": {"most_foreign_processes": 2, "slowdowns": {}}}, "2 other processes computed on the GPU"),
