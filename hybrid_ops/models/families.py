@@ -245,6 +245,32 @@ def _read_mistral(fields: Fields) -> list[Layer]:
     return [Layer(kind, (attention, feed_forward), 2 * hidden)] * fields.size("num_hidden_layers")
 
 
+def _read_hybrid_attention(fields: Fields) -> list[Layer]:
+    hidden, kind = fields.size("hidden_size"), fields.config.get("attention", "hybrid")
+    if kind not in ("full", "sliding", "hybrid"):
+        raise fields.fault("attention", f"{kind!r} is not one of full, sliding, hybrid")
+    attention = _attention(fields, window=None if kind == "full" else fields.size("sliding_window", 4096))
+    feed_forward = _gated_feed_forward(hidden, fields.size("intermediate_size"))
+    components: tuple[Component, ...] = (attention, feed_forward)
+    words = FULL if kind == "full" else SLIDING
+    if kind == "hybrid":
+        history = _mamba2(
+            fields,
+            heads=attention.heads,
+            head_dim=attention.head_dim,
+            groups=1,
+            state=fields.size("mamba_d_state", 128),
+            kernel=4,
+            heads_field="num_attention_heads",
+            groups_field="n_groups",
+            input_bias=False,
+            output_bias=False,
+            conv_bias=True,
+        )
+        words, components = f"{SLIDING} and {MAMBA2} in parallel", (attention, history, feed_forward)
+    return [Layer(words, components, 2 * hidden)] * fields.size("num_hidden_layers")
+
+
 _ATTENTION_TYPES = {"full_attention": FULL, "sliding_attention": SLIDING}
 
 
@@ -644,6 +670,7 @@ def _read_lfm2(fields: Fields) -> list[Layer]:
 READERS: dict[str, tuple[Reader, bool]] = {
     "llama": (_read_llama, False),
     "mistral": (_read_mistral, False),
+    "hybrid_attention": (_read_hybrid_attention, False),
     "qwen3": (_read_qwen3, False),
     "gemma3_text": (_read_gemma3, True),
     "nemotron_h": (_read_nemotron_h, False),
