@@ -30,9 +30,11 @@ from hybrid_ops.report.rollout import rollout_text
 from hybrid_ops.report.serving import serving_text
 from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, aligned, counts, reason_lines, result_rows
 from hybrid_ops.session import ArmsRun, PerfRun, RunOptions
+from hybrid_ops.suite_plan import SuitePlan, chosen_platform, server_url
 from hybrid_ops.workloads.probe import CacheProbe, PrefixProbe
 from hybrid_ops.workloads.serving import ServingWorkload
-from hybrid_ops.workloads.workload import Workload
+from hybrid_ops.workloads.workload import ComparedWorkload, Workload
+from hybrid_ops.yaml_files import parse_value
 
 RUN = pytest.StashKey[PerfRun]()
 CELLS = pytest.StashKey[list[Cell]]()
@@ -62,7 +64,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Record what this run measures as the new baselines (with --perf). Launches every engine 3 times.",
     )
     group.addoption(
-        "--perf-suite", metavar="SUITE", default="quick", help="quick (default), standard, full, serving, rollout, hybrid-attention."
+        "--perf-suite",
+        metavar="SUITE",
+        default="quick",
+        help="quick (default), standard, full, serving, rollout, hybrid-attention.",
     )
     group.addoption(
         "--perf-device", choices=["auto", "cpu", "cuda"], default="auto", help="Where engines run (default: auto)."

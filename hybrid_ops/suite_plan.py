@@ -148,7 +148,7 @@ class SuitePlan:
         spec = EngineSpec(model, entry, where, configuration, {**arguments, **self.overrides.arguments}, weights)
         changes = self.overrides.config_changes(spec.model_config(), is_compared)
         if changes and weights != "seeded":
-            raise InputError(f"{OPTION}: config.{next(iter(changes))}: {model} has real weights, made for its own config")
+            raise InputError(f"{OPTION}: config.{next(iter(changes))}: {model}'s real weights are for its own config")
         return replace(spec, config_changes=changes)
 
     def _fitted(self, spec: EngineSpec, tokens: int) -> EngineSpec:
@@ -222,9 +222,7 @@ def _metrics_of(case: Case, in_arms: bool) -> list[Metric]:
         # The cache is what memory the device has left.
         is_probe = isinstance(case.workload, CacheProbe)
         return [
-            replace(metric, scope=Scope.DEVICE_CLASS)
-            if is_probe or metric.name == "kv_cache_memory_bytes"
-            else metric
+            replace(metric, scope=Scope.DEVICE_CLASS) if is_probe or metric.name == "kv_cache_memory_bytes" else metric
             for metric in kept
         ]
     return kept

@@ -208,7 +208,7 @@ HYBRID_METRICS = (
     _over("throughput_per_gib", "full", Direction.HIGHER, "Throughput per GiB over full attention's"),
     _over("total_token_throughput", "full", Direction.HIGHER, "Throughput over full attention's"),
     _over("total_token_throughput", "sliding", Direction.HIGHER, "Throughput over the sliding window's"),
-    _over("p99_e2el_ms", "sliding", Direction.LOWER, "The 99th percentile of request latency over the sliding window's"),
+    _over("p99_e2el_ms", "sliding", Direction.LOWER, "99th percentile of request latency over the sliding window's"),
 )
 """Those of the hybrid configuration beside them, in the same run and at the same input length."""
 

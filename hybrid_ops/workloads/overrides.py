@@ -19,8 +19,8 @@ FIXED = {"description", "models", "reduced", "kind", "sweep", "given_prompts", "
 """Fields that say what a definition is, not how it is run."""
 SHAPE = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_parameters", "tie_word_embeddings",
-    "dtype",
+    "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
+    "tie_word_embeddings", "dtype",
 )  # fmt: skip
 """What a comparison takes over from the configuration of another base model."""
 
@@ -58,8 +58,8 @@ class Overrides:
                     changed[kind][name] = _with_fields(definitions[name], values)
         for unknown in [name for name in self.fields if name not in used]:
             raise InputError(
-                f"{OPTION}: no workload of the suite {suite} has a field {unknown!r}; there are {', '.join(sorted(known))}"
-                ", arg.NAME and config.NAME"
+                f"{OPTION}: no workload of the suite {suite} has a field {unknown!r}; there are "
+                f"{', '.join(sorted(known))}, arg.NAME and config.NAME"
             )
         return suites.model_copy(update=changed)
 
@@ -89,11 +89,22 @@ def parse_overrides(texts: Sequence[str]) -> Overrides:
         if dot:
             (arguments if kind == "arg" else config)[key] = parse_value(value, f"{OPTION}: {name}")
         elif name == "model":
-            base_config = {key: value for key, value in load_config(value).items() if key in SHAPE}
+            base_config = _shape(value)
         else:
             is_list = "," in value and value[0] not in "[{\"'"
             fields[name] = parse_value(f"[{value}]" if is_list else value, f"{OPTION}: {name}")
     return Overrides(fields, arguments, config, base_config)
+
+
+def _shape(model: str) -> dict[str, Any]:
+    """The shape of a base model, by its name in the zoo or its config.json. Raises InputError."""
+    config = load_config(model)
+    try:
+        heads = config["num_attention_heads"]
+        derived = {"num_key_value_heads": heads, "head_dim": config["hidden_size"] // heads, "rope_scaling": None}
+    except KeyError as error:
+        raise InputError(f"{OPTION}: model: {model}: no base of attention layers: it has no {error.args[0]}") from None
+    return {**derived, **{name: config[name] for name in SHAPE if config.get(name) is not None}}
 
 
 def _with_fields(definition: StrictModel, values: Mapping[str, Any]) -> StrictModel:
