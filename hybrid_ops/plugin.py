@@ -24,8 +24,10 @@ from hybrid_ops.measure.pair import Arm
 from hybrid_ops.measure.store import new_run_folder
 from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.report.comparison import comparison_text
 from hybrid_ops.report.message import cell_message, cell_properties
 from hybrid_ops.report.numbers import show
+from hybrid_ops.report.plot_command import write_files
 from hybrid_ops.report.rollout import rollout_text
 from hybrid_ops.report.serving import serving_text
 from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, aligned, counts, reason_lines, result_rows
@@ -41,6 +43,8 @@ CELLS = pytest.StashKey[list[Cell]]()
 FOLDER = pytest.StashKey[Path]()
 DESELECTED = pytest.StashKey[str]()
 PROGRESS = pytest.StashKey["ProgressFile"]()
+WRITTEN = pytest.StashKey[list[str]]()
+"""The files of a comparison, or why there are none."""
 
 FIXTURES: dict[str, tuple[type, ...]] = {
     "generation_cell": (Workload,),
@@ -447,13 +451,29 @@ def _teller(config: pytest.Config, folder: Path) -> Any:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if PROGRESS in session.config.stash:
         session.config.stash[PROGRESS].stop()
+    if hasattr(session.config, "workerinput") or (document := _results(session.config)) is None:
+        return
+    folder = session.config.stash[FOLDER]
+    if document["comparisons"]:
+        try:
+            session.config.stash[WRITTEN] = [str(path) for path in write_files(document, folder)]
+        except InputError as error:
+            session.config.stash[WRITTEN] = [f"no plots: {error}"]
+
+
+def _results(config: pytest.Config) -> dict[str, Any] | None:
+    """The `results.json` of the run; None before it is there."""
+    folder = config.stash.get(FOLDER, None)
+    if folder is None or not (path := folder / "results.json").exists():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    folder = config.stash.get(FOLDER, None)
-    if folder is None or not (folder / "results.json").exists():
+    document = _results(config)
+    if document is None:
         return
-    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    folder = config.stash[FOLDER]
     results = [CellResult.from_json(cell) for cell in document["cells"]]
     if not results:
         return
@@ -466,6 +486,11 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     if text := rollout_text(document):
         terminalreporter.section("rollouts", sep="-")
         terminalreporter.write_line(text)
+    if text := comparison_text(document):
+        terminalreporter.section("full, sliding-window and hybrid attention", sep="-")
+        terminalreporter.write_line(text)
+        for line in config.stash.get(WRITTEN, ()):
+            terminalreporter.write_line(os.path.relpath(line) if line.startswith("/") else line)
     if text := serving_text(document):
         terminalreporter.section("serving", sep="-")
         table = text.partition("\n\n")[0]
