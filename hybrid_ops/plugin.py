@@ -458,7 +458,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         try:
             session.config.stash[WRITTEN] = [str(path) for path in write_files(document, folder)]
         except InputError as error:
-            session.config.stash[WRITTEN] = [f"no plots: {error}"]
+            session.config.stash[WRITTEN] = [f"no files or plots: {error}"]
 
 
 def _results(config: pytest.Config) -> dict[str, Any] | None:

@@ -64,10 +64,13 @@ class ComparisonResults:
     @property
     def input_note(self) -> str:
         """What was run, in words: the parameters, and how the lengths were scaled."""
-        parts = []
-        for measured in dict.fromkeys(_parameters_text(one) for group in self.by_attention.values() for one in group):
-            parts.append(measured)
-        return "; ".join(parts)
+        described = (_parameters_text(measured) for group in self.by_attention.values() for measured in group)
+        return "; ".join(dict.fromkeys(described))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Input lengths in tokens, ascending."""
+        return sorted({measured.prompt_tokens for group in self.by_attention.values() for measured in group})
 
     @property
     def reference_kernels(self) -> dict[Attention, list[str]]:
@@ -214,8 +217,8 @@ def comparison_markdown(results: ComparisonResults) -> str:
 
 def _kernel_notes(results: ComparisonResults) -> list[str]:
     return [
-        f"{LABELS[attention]} ran on reference kernels for {', '.join(kernels)}: its memory counts fully, its times are "
-        "not the engine's."
+        f"{LABELS[attention]} ran on reference kernels for {', '.join(kernels)}: its memory counts fully, its times "
+        "are not the engine's."
         for attention, kernels in results.reference_kernels.items()
     ]
 
@@ -279,9 +282,7 @@ def complete_comparisons(document: Mapping[str, Any]) -> list[ComparisonResults]
     """The comparisons of a run, each with all three configurations. Raises InputError, naming what is missing."""
     found = comparison_results(document)
     if not found:
-        raise InputError(
-            "no results of the hybrid-attention suite in it: run pytest --perf --perf-suite hybrid-attention"
-        )
+        raise InputError("it has no comparison; pytest --perf --perf-suite hybrid-attention makes one")
     for results in found:
         if missing := [attention for attention in ATTENTIONS if attention not in results.by_attention]:
             raise InputError(f"{results.base}: no results of the configuration {', '.join(missing)}")

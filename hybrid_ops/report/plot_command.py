@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "plot",
         help="files and plots of the hybrid-attention suite",
-        description="Write full_results.json, sliding_results.json, hybrid_results.json and plots/ from a run's results.",
+        description="Write full_results.json, sliding_results.json, hybrid_results.json and plots/ of a run.",
     )
     parser.add_argument("results", metavar="RESULTS", type=Path, help="a run's folder or its results.json")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: the run's folder)")

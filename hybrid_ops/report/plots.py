@@ -30,18 +30,20 @@ def write_plots(results: ComparisonResults, folder: Path, file_format: str = "pn
     paths = []
     for name, (title, draw, panels) in PLOTS.items():
         with mpl.rc_context(STYLE):
-            count = len(results.by_attention["full"]) if panels is None else panels
+            count = len(results.lengths) if panels is None else panels
             columns = min(count, 4)
             rows = -(-count // columns)
             width = PANEL_INCHES[0] * min(columns, 2) + 2.6 * max(0, columns - 2)
             figure = Figure(figsize=(width, PANEL_INCHES[1] * rows + 0.9), layout="constrained")
-            axes = figure.subplots(rows, columns, squeeze=False).flatten()
+            axes = figure.subplots(rows, columns, squeeze=False, sharey=panels is None).flatten()
             for spare in axes[count:]:
                 spare.remove()
             draw(axes[:count], results)
-            figure.suptitle(f"{title}\n", fontsize=15, fontweight="bold")
             handles, labels = axes[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+            heading = figure.legend(
+                handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, title=title
+            )
+            heading.get_title().set(fontsize=15, fontweight="bold")
             figure.supxlabel(_caption(results), fontsize=9, color="#444444")
             path = folder / f"{name}.{file_format}"
             figure.savefig(path, dpi=DOTS_PER_INCH)
@@ -51,12 +53,15 @@ def write_plots(results: ComparisonResults, folder: Path, file_format: str = "pn
 
 def _caption(results: ComparisonResults) -> str:
     models = ", ".join(group[0].parameters["model"] for group in results.by_attention.values())
-    return f"{models} on {results.document['device']['name']}\n{results.input_note}; run {results.document['run_id']}"
+    return (
+        f"{models} on {results.document['device']['name']}, run {results.document['run_id']}\n{results.input_note}. "
+        "Medians of launches; bars: the range of timed iterations"
+    )
 
 
 def _memory(axes: Sequence[Any], results: ComparisonResults) -> None:
     _bars(axes[0], results, "kv_cache_bytes", "Cache blocks held by the batch", is_bytes=True)
-    _bars(axes[1], results, "model_bytes", "Model weights", is_bytes=True)
+    _bars(axes[1], results, "model_bytes", "Model weights", is_bytes=True, at_every_length=False)
     _bars(axes[2], results, "peak_memory_bytes", "Peak memory of the engine so far", is_bytes=True)
 
 
@@ -78,30 +83,41 @@ def _efficiency(axes: Sequence[Any], results: ComparisonResults) -> None:
 def _percentiles(axes: Sequence[Any], results: ComparisonResults) -> None:
     """One panel an input length: p50, p90 and p99 of request latency, side by side."""
     statistics = {"median": "p50", "p90": "p90", "p99": "p99"}
-    for index, axis in enumerate(axes):
+    for length, axis in zip(results.lengths, axes):
         for position, (attention, group) in enumerate(results.by_attention.items()):
-            measured = group[index]
-            names = [f"{statistic}_e2el_ms" for statistic in statistics]
-            places = [place + _offset(position, results) for place in range(len(names))]
-            _bar(axis, attention, places, [(measured, name) for name in names], results, 1.0)
-        axis.set_title(f"{group[index].prompt_tokens} input tokens")
+            figures = [
+                (measured, f"{statistic}_e2el_ms")
+                for measured in group
+                if measured.prompt_tokens == length
+                for statistic in statistics
+            ]
+            places = [place + _offset(position, results) for place in range(len(figures))]
+            _bar(axis, attention, places, figures, results, 1.0)
+        axis.set_title(f"{length} input tokens")
         axis.set_xticks(range(len(statistics)), statistics.values())
         axis.set_xlabel("percentile of requests")
-        axis.set_ylim(bottom=0)
         _grid(axis)
+    axes[0].set_ylim(bottom=0)  # of all panels; before the last one is drawn it would fix their top as well
     axes[0].set_ylabel("request latency (ms)")
 
 
 def _bars(
-    axis: Any, results: ComparisonResults, metric: str, title: str, unit: str = "", is_bytes: bool = False
+    axis: Any,
+    results: ComparisonResults,
+    metric: str,
+    title: str,
+    unit: str = "",
+    is_bytes: bool = False,
+    at_every_length: bool = True,
 ) -> None:
     """Bars by input length, one a configuration, with the range of the iterations."""
     divisor, unit = _scale(results, metric) if is_bytes else (1.0, unit)
-    lengths = _lengths(results)
+    lengths = results.lengths if at_every_length else results.lengths[:1]
     for position, (attention, group) in enumerate(results.by_attention.items()):
-        places = [lengths.index(measured.prompt_tokens) + _offset(position, results) for measured in group]
-        _bar(axis, attention, places, [(measured, metric) for measured in group], results, divisor)
-    axis.set_xticks(range(len(lengths)), [str(length) for length in lengths])
+        shown = [measured for measured in group if measured.prompt_tokens in lengths]
+        places = [lengths.index(measured.prompt_tokens) + _offset(position, results) for measured in shown]
+        _bar(axis, attention, places, [(measured, metric) for measured in shown], results, divisor)
+    axis.set_xticks(range(len(lengths)), [str(length) for length in lengths] if at_every_length else ["any"])
     axis.set_ylim(bottom=0)
     _label(axis, title, unit)
 
@@ -144,7 +160,7 @@ def _lines(
             linewidth=2,
             capsize=4,
         )
-    lengths = _lengths(results)
+    lengths = results.lengths
     axis.set_xscale("log", base=2)
     axis.set_xticks(lengths, [str(length) for length in lengths])
     axis.minorticks_off()
@@ -160,13 +176,10 @@ def _label(axis: Any, title: str, unit: str) -> None:
 
 
 def _grid(axis: Any) -> None:
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}")
     axis.grid(axis="y", color="#dddddd")
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def _lengths(results: ComparisonResults) -> list[int]:
-    return sorted({measured.prompt_tokens for group in results.by_attention.values() for measured in group})
 
 
 def _offset(position: int, results: ComparisonResults) -> float:
@@ -175,15 +188,15 @@ def _offset(position: int, results: ComparisonResults) -> float:
     return (position - (count - 1) / 2) * 0.8 / count
 
 
-def _errors(figures: Sequence[tuple[Measured, str]], divisor: float) -> list[list[float]]:
-    """How far the iterations reach below and above the shown value."""
+def _errors(figures: Sequence[tuple[Measured, str]], divisor: float) -> list[list[float]] | None:
+    """How far the iterations reach below and above the shown values; None where they never differ."""
     below, above = [], []
     for measured, metric in figures:
         value = measured.value(metric)
         low, high = measured.range(metric) or (value, value)
         below.append(max(0.0, value - low) / divisor)
         above.append(max(0.0, high - value) / divisor)
-    return [below, above]
+    return [below, above] if any(below) or any(above) else None
 
 
 def _scale(results: ComparisonResults, metric: str) -> tuple[float, str]:
