@@ -40,10 +40,10 @@ def test_each_configuration_has_its_metrics_and_the_hybrid_its_ratios(compared: 
     assert not [cell for cell in values if "_over_" in cell and not cell.startswith("toy-hybrid")]
     result.stdout.fnmatch_lines(
         [
-            "Configuration          Input Len      Throughput      Avg Latency",
+            "Configuration          Input Len    Throughput      Avg Latency",
             "-----*",
-            "Full Attention         16 (of 32)     5000.0 tok/s    8.0 ms",
-            "Hybrid (SSM+SW)        64 (of 128)    34000.0 tok/s   4.0 ms",
+            "Full Attention         16 (of 32)   5000.0 tok/s    8.0 ms",
+            "Hybrid (SSM+SW)        64 (of 128)  34000.0 tok/s   4.0 ms",
         ]
     )
 
