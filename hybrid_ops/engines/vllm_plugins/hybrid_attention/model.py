@@ -300,9 +300,7 @@ class SoftmaxAttentionForCausalLM(nn.Module, SupportsPP):
         return loaded
 
 
-class HybridAttentionForCausalLM(
-    SoftmaxAttentionForCausalLM, HasInnerState, IsHybrid, SupportsMambaPrefixCaching
-):
+class HybridAttentionForCausalLM(SoftmaxAttentionForCausalLM, HasInnerState, IsHybrid, SupportsMambaPrefixCaching):
     """The same with the history branch, for which vLLM keeps one state a request and layer."""
 
     @classmethod
@@ -315,9 +313,7 @@ class HybridAttentionForCausalLM(
         )
 
     @classmethod
-    def get_mamba_state_shape_from_config(
-        cls, vllm_config: VllmConfig
-    ) -> tuple[tuple[int, int], tuple[int, int, int]]:
+    def get_mamba_state_shape_from_config(cls, vllm_config: VllmConfig) -> tuple[tuple[int, int], tuple[int, int, int]]:
         """The shapes of both on one device; vLLM makes a block of attention large enough for them."""
         config = vllm_config.model_config.hf_config
         return MambaStateShapeCalculator.mamba2_state_shape(
