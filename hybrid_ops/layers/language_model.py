@@ -384,7 +384,8 @@ def _attention(config: Any, **options: Any) -> Attention:
     """Attention as the configuration has it: `rope` overrides its rotary parameters, None means none."""
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rope = options.pop("rope", getattr(config, "rope_parameters", None))
-    options.setdefault("bias", config.attention_bias)
+    if "bias" not in options:
+        options["bias"] = config.attention_bias
     if "norm" in options:
         options.setdefault("norm_epsilon", config.rms_norm_eps)
     return Attention(

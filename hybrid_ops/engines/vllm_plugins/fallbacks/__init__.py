@@ -30,7 +30,12 @@ def register() -> None:
 
     if os.environ.get(FALLBACKS_VARIABLE, "1") == "0" or not current_platform.is_cpu():
         return
-    from hybrid_ops.engines.vllm_plugins.fallbacks import delta_rule, prefill_checkpoint, recycled_blocks, selective_scan
+    from hybrid_ops.engines.vllm_plugins.fallbacks import (
+        delta_rule,
+        prefill_checkpoint,
+        recycled_blocks,
+        selective_scan,
+    )
 
     selective_scan.register()
     delta_rule.register()

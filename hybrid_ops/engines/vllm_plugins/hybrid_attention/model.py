@@ -220,10 +220,12 @@ class Decoder(nn.Module):
     ) -> torch.Tensor | IntermediateTensors:
         residual = None
         if not get_pp_group().is_first_rank:
+            assert intermediate_tensors is not None
             x, residual = intermediate_tensors["hidden_states"], intermediate_tensors["residual"]
         elif inputs_embeds is not None:
             x = inputs_embeds
         else:
+            assert input_ids is not None
             x = self.embed_input_ids(input_ids)
         for layer in islice(self.layers, self.start_layer, self.end_layer):
             x, residual = layer(positions, x, residual)
@@ -247,14 +249,13 @@ class SoftmaxAttentionForCausalLM(nn.Module, SupportsPP):
         self.model = Decoder(vllm_config=vllm_config, prefix=maybe_prefix(prefix, "model"))
         self.lm_head: nn.Module = PPMissingLayer()
         if get_pp_group().is_last_rank:
-            self.lm_head = ParallelLMHead(
+            head = ParallelLMHead(
                 config.vocab_size,
                 config.hidden_size,
                 quant_config=vllm_config.quant_config,
                 prefix=maybe_prefix(prefix, "lm_head"),
             )
-            if config.tie_word_embeddings:
-                self.lm_head = self.lm_head.tie_weights(self.model.embed_tokens)
+            self.lm_head = head.tie_weights(self.model.embed_tokens) if config.tie_word_embeddings else head
         self.logits_processor = LogitsProcessor(config.vocab_size)
         self.make_empty_intermediate_tensors = self.model.make_empty_intermediate_tensors
 
@@ -300,9 +301,7 @@ class SoftmaxAttentionForCausalLM(nn.Module, SupportsPP):
         return loaded
 
 
-class HybridAttentionForCausalLM(
-    SoftmaxAttentionForCausalLM, HasInnerState, IsHybrid, SupportsMambaPrefixCaching
-):
+class HybridAttentionForCausalLM(SoftmaxAttentionForCausalLM, HasInnerState, IsHybrid, SupportsMambaPrefixCaching):
     """The same with the history branch, for which vLLM keeps one state a request and layer."""
 
     @classmethod
@@ -315,11 +314,9 @@ class HybridAttentionForCausalLM(
         )
 
     @classmethod
-    def get_mamba_state_shape_from_config(
-        cls, vllm_config: VllmConfig
-    ) -> tuple[tuple[int, int], tuple[int, int, int]]:
+    def get_mamba_state_shape_from_config(cls, vllm_config: VllmConfig) -> tuple[tuple[int, int], tuple[int, int, int]]:
         """The shapes of both on one device; vLLM makes a block of attention large enough for them."""
-        config = vllm_config.model_config.hf_config
+        config, speculative = vllm_config.model_config.hf_config, vllm_config.speculative_config
         return MambaStateShapeCalculator.mamba2_state_shape(
             tp_world_size=vllm_config.parallel_config.tensor_parallel_size,
             intermediate_size=config.num_attention_heads * config.head_dim,
@@ -328,7 +325,7 @@ class HybridAttentionForCausalLM(
             head_dim=config.head_dim,
             state_size=config.mamba_d_state,
             conv_kernel=CONVOLUTION_TAPS,
-            num_spec=vllm_config.num_speculative_tokens,
+            num_spec=speculative.num_speculative_tokens if speculative else 0,
         )
 
     @classmethod
