@@ -1,8 +1,8 @@
 """Whether what is claimed of hybrid attention holds on this machine: reported from the run's ratios, true or not.
 
 A claim is a bound on a ratio of the comparison. It holds where the ratio's confidence interval lies wholly within the
-bound, does not hold where it lies wholly outside, and is undecided between. It never fails a test: that is for the
-ratio's baseline.
+bound, does not hold where it lies wholly outside, and is undecided between and, as every verdict on noise is, after one
+launch. It never fails a test: that is for the ratio's baseline.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def _judge(claim: Claim, cell: Cell, launches: Launches, settings: Settings) -> 
         half = _half_width(cell, logs, launches, settings)
         ratio = math.exp(mean(logs))
         interval = (ratio * math.exp(-half), ratio * math.exp(half))
-        outcome = claim.outcome(*interval)
+        few = half > 0 and len(values) < settings.minimum_launches
+        outcome = Outcome.UNDECIDED if few else claim.outcome(*interval)
     return ClaimResult(
         cell=cell.id,
         case=cell.case.id,
@@ -180,7 +181,7 @@ def _half_width(cell: Cell, logs: Sequence[float], launches: Launches, settings:
     if within:
         inner = combined_noise([(1 / len(logs), part) for part in within])
         noise = max(between, inner, key=lambda candidate: candidate.deviation)
-    level = look_level(settings.interval_error, 1, max(settings.maximum_launches, len(logs)))
+    level = look_level(settings.interval_error, settings.minimum_launches, settings.most_launches(len(logs)))
     return quantile(level, noise.degrees) * noise.deviation / math.sqrt(len(logs))
 
 

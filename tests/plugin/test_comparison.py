@@ -59,15 +59,13 @@ def test_a_claim_holds_or_does_not_or_is_hidden_by_noise(compared: ComparisonSui
     [undecided] = [claim for claim in compared.suite.results()["claims"] if claim["outcome"] == "undecided"][:1]
     low, high = undecided["interval"]
     assert low < 0.9 < high
-    assert len(undecided["launches"]) == 2  # it was launched again for its sake
-    launched = [launch["engine"] for launch in compared.suite.results()["launches"]]
-    assert launched.count("toy-full@three") == 1
+    assert len(undecided["launches"]) == 2  # its sides were launched again for its sake
     result.stdout.fnmatch_lines(
         ["UNDECIDED: throughput is comparable*", "    input 16: 0.900 (0.8* to *, 2 launches)*"]
     )
 
     compared.set_engine("hybrid", step_ms=4.0)  # slow, and it keeps everything
-    assert compared.run("--perf-launches=1").ret == 0
+    assert compared.run("--perf-launches=2").ret == 0
     outcomes = compared.outcomes()
     assert set(outcomes["kv_cache_bytes_over_full"].values()) == {"does not hold"}
     assert outcomes["total_token_throughput_over_full"] == {64: "does not hold"}
@@ -84,7 +82,7 @@ def test_a_failed_configuration_leaves_its_claims_unmeasured(compared: Compariso
     assert result.ret == 1
     outcomes = compared.outcomes()
     assert set(outcomes["kv_cache_bytes_over_full"].values()) == {"not measured"}
-    assert "not measured" not in outcomes["p99_e2el_over_sliding"].values()
+    assert set(outcomes["p99_e2el_over_sliding"].values()) == {"undecided"}  # one launch is not enough
     result.stdout.fnmatch_lines(["*no files or plots: toy: no results of the configuration full"])
 
 
