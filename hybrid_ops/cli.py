@@ -16,9 +16,10 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression import history_command
+from hybrid_ops.report import plot_command
 from hybrid_ops.workloads import data_command
 
-COMMANDS = (capacity_command, cost_command, history_command, data_command, overhead_command)
+COMMANDS = (capacity_command, cost_command, history_command, data_command, overhead_command, plot_command)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,55 +9,53 @@ import shlex
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.terminal import TerminalReporter
-from ruamel.yaml import YAML
 
 from hybrid_ops.engines.devices import devices, gpus, server
-from hybrid_ops.engines.spec import SERVER_ENGINE, Case, EngineSpec, RunningServer
+from hybrid_ops.engines.spec import Case
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.launch import LaunchRecord
-from hybrid_ops.measure.metrics import ARITHMETIC_INTENSITY, PEAK_METRICS, Kind, Metric, Scope, metrics_of
 from hybrid_ops.measure.pair import Arm
-from hybrid_ops.measure.peaks import has_peaks
 from hybrid_ops.measure.store import new_run_folder
-from hybrid_ops.measure.utilisation import accounted_model
-from hybrid_ops.models.zoo import ModelEntry, load_zoo
 from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.report.comparison import comparison_text
 from hybrid_ops.report.message import cell_message, cell_properties
 from hybrid_ops.report.numbers import show
+from hybrid_ops.report.plot_command import write_files
 from hybrid_ops.report.rollout import rollout_text
 from hybrid_ops.report.serving import serving_text
 from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, aligned, counts, reason_lines, result_rows
 from hybrid_ops.session import ArmsRun, PerfRun, RunOptions
+from hybrid_ops.suite_plan import SuitePlan, chosen_platform, server_url
 from hybrid_ops.workloads.probe import CacheProbe, PrefixProbe
-from hybrid_ops.workloads.prompt_files import encode_prompts, read_prompts
 from hybrid_ops.workloads.serving import ServingWorkload
-from hybrid_ops.workloads.workload import FIRST_ORDINARY_TOKEN, SUITES_FILE, Workload, load_suites, split_entry
+from hybrid_ops.workloads.workload import ComparedWorkload, Workload
+from hybrid_ops.yaml_files import parse_value
 
 RUN = pytest.StashKey[PerfRun]()
 CELLS = pytest.StashKey[list[Cell]]()
 FOLDER = pytest.StashKey[Path]()
 DESELECTED = pytest.StashKey[str]()
 PROGRESS = pytest.StashKey["ProgressFile"]()
+WRITTEN = pytest.StashKey[list[str]]()
+"""The files of a comparison, or why there are none."""
 
-FIXTURES: dict[str, type | tuple[type, ...]] = {
-    "generation_cell": Workload,
-    "serving_cell": ServingWorkload,
+FIXTURES: dict[str, tuple[type, ...]] = {
+    "generation_cell": (Workload,),
+    "comparison_cell": (ComparedWorkload,),
+    "serving_cell": (ServingWorkload,),
     "probe_cell": (CacheProbe, PrefixProbe),
-    "cache_plan_cell": CacheProbe,
+    "cache_plan_cell": (CacheProbe,),
 }
-"""The fixtures that stand for judged cells, and the kind of workload that each is parametrized over."""
-BUDGET_SECONDS = {"quick": 200.0, "standard": 1800.0, "full": 7200.0}
+"""The fixtures that stand for judged cells, and the kinds of workload that each is parametrized over."""
+BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "standard": 1800.0, "full": 7200.0}
 """What a run of each suite may last before undecided cells are no longer launched again."""
-ROLLOUT_CACHE_BYTES = 1 << 30
-"""Cache of a rollout on a CPU: room for all of its sequences at their longest."""
 NO_GPU = "needs a GPU, and NVML shows none on this machine"
 
 
@@ -70,7 +68,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Record what this run measures as the new baselines (with --perf). Launches every engine 3 times.",
     )
     group.addoption(
-        "--perf-suite", metavar="SUITE", default="quick", help="quick (default), standard, full, serving, rollout."
+        "--perf-suite",
+        metavar="SUITE",
+        default="quick",
+        help="quick (default), standard, full, serving, rollout, hybrid-attention.",
     )
     group.addoption(
         "--perf-device", choices=["auto", "cpu", "cuda"], default="auto", help="Where engines run (default: auto)."
@@ -84,6 +85,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--perf-models", metavar="FILE", action="append", default=[], help="A further zoo file; may be repeated."
+    )
+    group.addoption(
+        "--perf-set",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="Set a field of the suite's workloads (num_prompts=20, prompt_tokens=256,512), arg.NAME=VALUE (an engine "
+        "argument), config.NAME=VALUE (of the model's config.json) or model=NAME_OR_CONFIG (the base model of a "
+        "comparison); may be repeated.",
     )
     group.addoption("--perf-workloads", metavar="FILE", help="Workloads and suites instead of the shipped ones.")
     group.addoption(
@@ -143,7 +153,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.update_baselines and not config.option.perf:
         raise pytest.UsageError("--update-baselines measures first: add --perf")
     try:
-        config.stash[CELLS] = suite_cells(config)
+        config.stash[CELLS] = SuitePlan(config).cells()
         if not config.option.perf:
             return
         options = _run_options(config)
@@ -168,9 +178,9 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for fixture, kind in FIXTURES.items():
+    for fixture, kinds in FIXTURES.items():
         if fixture in metafunc.fixturenames:
-            cells = [cell for cell in metafunc.config.stash[CELLS] if isinstance(cell.case.workload, kind)]
+            cells = [cell for cell in metafunc.config.stash[CELLS] if type(cell.case.workload) in kinds]
             by_id = {cell.id if fixture != "cache_plan_cell" else cell.case.id: cell for cell in cells}
             parameters = [pytest.param(cell, id=name, marks=_marks(cell)) for name, cell in by_id.items()]
             metafunc.parametrize(fixture, parameters, indirect=True)
@@ -259,6 +269,12 @@ def generation_cell(request: pytest.FixtureRequest) -> CellResult:
 
 
 @pytest.fixture
+def comparison_cell(request: pytest.FixtureRequest) -> CellResult:
+    """The judged cell of this testcase, of one configuration of attention. A failed measurement is an error here."""
+    return _judged_cell(request)
+
+
+@pytest.fixture
 def serving_cell(request: pytest.FixtureRequest) -> CellResult:
     """The judged cell of this testcase, measured under load. A failed measurement is an error here."""
     return _judged_cell(request)
@@ -301,163 +317,8 @@ def check(result: CellResult) -> None:
         pytest.xfail(cell_message(result))
 
 
-def suite_cells(config: pytest.Config) -> list[Cell]:
-    """Every cell of the chosen suite: the models of the zoo × the suite's workloads × their metrics."""
-    option = config.option
-    zoo = load_zoo(*(Path(path).absolute() for path in option.perf_models))
-    suites_file = Path(option.perf_workloads) if option.perf_workloads else SUITES_FILE
-    suites = load_suites(suites_file)
-    if option.perf_suite not in suites.suites:
-        known = ", ".join(suites.suites)
-        raise InputError(f"{suites_file}: no suite is named {option.perf_suite!r}; --perf-suite takes {known}")
-    for name, configuration in suites.configurations.items():
-        for model in sorted(set(configuration.models or ()) - zoo.keys()):
-            raise InputError(f"{suites_file}: configurations.{name}.models: no model is named {model!r}")
-    running = _running_server(config, zoo)
-    platform = _platform(config)
-    data_folder = config.rootpath / option.perf_data
-
-    texts: dict[str, list[str]] = {}
-    if option.perf and option.perf_prompts:
-        texts = {
-            name: read_prompts(option.perf_prompts, rollout.num_prompts) for name, rollout in suites.rollouts.items()
-        }
-
-    def rollout_cases(model: str, name: str) -> list[Case]:
-        """The cases of a rollout, one a generation length; they share a launch."""
-        entry, rollout = zoo[model], suites.rollouts[name]
-        where = platform if platform in entry.platforms else entry.platforms[0]
-        weights = "packaged" if entry.package else option.perf_weights if entry.hub else "seeded"
-        spec = EngineSpec(model, entry, where, name, weights=weights)
-        config = spec.model_config()
-        positions = config.get("text_config", config).get("max_position_embeddings")
-        context = entry.context or positions or rollout.longest
-        given = None
-        if name in texts:
-            tokenizer = entry.hub if weights == "hub" else None
-            given = encode_prompts(texts[name], config["vocab_size"], FIRST_ORDINARY_TOKEN, tokenizer)
-        workloads = suites.rollout(name, context, given)
-        arguments: dict[str, Any] = {
-            "enable_prefix_caching": True,
-            "max_model_len": rollout.longest // rollout.scale(context),
-            "max_num_seqs": rollout.num_prompts * rollout.samples,
-        }
-        if where == "cpu":
-            # Each prompt in one step: vLLM's CPU build fails where a request with a seed is computed in parts ("CPU
-            # Generator does not use offset").
-            most_tokens = arguments["max_num_seqs"] * rollout.prompt_tokens // rollout.scale(context)
-            arguments |= {"kv_cache_memory_bytes": ROLLOUT_CACHE_BYTES, "max_num_batched_tokens": most_tokens}
-        beyond = positions is not None and arguments["max_model_len"] > positions
-        environment = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"} if beyond else {}
-        spec = replace(spec, arguments=arguments, environment=environment)
-        return [Case(spec, workload_name, workload) for workload_name, workload in workloads.items()]
-
-    def cases(model: str, listed: str) -> list[Case]:
-        """The cases of a model and a suite's entry: one, one a length of a rollout, or none."""
-        if listed in suites.rollouts:
-            return rollout_cases(model, listed) if running is None else []
-        single = case(model, listed)
-        return [] if single is None else [single]
-
-    def case(model: str, listed: str) -> Case | None:
-        """The case of a model and a suite's entry; None where the model's engine has no answer to such a workload."""
-        name, configuration = split_entry(listed)
-        entry, workload, own = zoo[model], suites.all_workloads[name], suites.configuration(listed)
-        weights = "packaged" if entry.package else option.perf_weights if entry.hub else "seeded"
-        where = platform if platform in entry.platforms else entry.platforms[0]
-        if own.models is not None and model not in own.models:
-            return None
-        if not isinstance(workload, ServingWorkload):
-            spec = EngineSpec(model, entry, where, configuration, own.arguments, weights)
-            return Case(spec, name, workload) if running is None else None
-        if running is None and entry.engine != "vllm" and entry.server_command is None:
-            return None
-        spec = EngineSpec(
-            model,
-            entry,
-            where if running is None else "server",
-            configuration,
-            {**own.arguments, **workload.arguments},
-            weights,
-            engine=SERVER_ENGINE,
-            environment=workload.environment,
-            running_server=running,
-        )
-        return Case(spec, name, workload, data_folder)
-
-    cells = []
-    in_arms = option.perf_ab or option.perf_aa
-    for model, entry in zoo.items():
-        for listed in suites.suites[option.perf_suite]:
-            # A running server serves one model: its reference is not there to be compared with.
-            references = cases(entry.reference, listed) if entry.reference and running is None else []
-            by_name = {reference.workload_name: reference for reference in references}
-            for own in cases(model, listed):
-                for metric in _metrics_of(own, in_arms):
-                    if metric.kind is not Kind.RATIO:
-                        cells.append(Cell(own, metric))
-                    elif own.workload_name in by_name:
-                        cells.append(Cell(own, metric, by_name[own.workload_name]))
-    return cells
-
-
-def _metrics_of(case: Case, in_arms: bool) -> list[Metric]:
-    """The metrics that a case has: those of its workload, less those that its model or device leaves without a value.
-
-    Arms are compared with each other in what they measure: in no ratio to another model or to a device's peaks.
-    """
-    metrics = metrics_of(case.workload)
-    left_out: set[Metric] = set()
-    if in_arms:
-        left_out |= {*PEAK_METRICS, *(metric for metric in metrics if metric.kind is Kind.RATIO)}
-    if isinstance(case.workload, Workload):
-        if accounted_model(case.spec) is None:
-            left_out |= {*PEAK_METRICS, ARITHMETIC_INTENSITY}
-        # A GPU's testcases are shown on a machine without one, too.
-        if not all(map(has_peaks, devices(case.spec.platform))):
-            left_out |= {*PEAK_METRICS}
-    kept = [metric for metric in metrics if metric not in left_out]
-    if isinstance(case.workload, CacheProbe) and "kv_cache_memory_bytes" not in case.spec.engine_arguments:
-        # The cache is what memory the device has left.
-        return [replace(metric, scope=Scope.DEVICE_CLASS) for metric in kept]
-    return kept
-
-
-def _running_server(config: pytest.Config, zoo: dict[str, ModelEntry]) -> RunningServer | None:
-    """The server of `--perf-server`, if one is named."""
-    url, names = _server_url(config), config.option.perf_server_model
-    if url is None:
-        if names:
-            raise InputError("--perf-server-model says what a running server calls a model: add --perf-server URL")
-        return None
-    known = {}
-    for text in names:
-        model, separator, name = text.partition("=")
-        if not separator or not name or model not in zoo:
-            raise InputError(f"--perf-server-model: MODEL=NAME with a model of the zoo, not {text!r}")
-        known[model] = name
-    return RunningServer(url, known)
-
-
-def _server_url(config: pytest.Config) -> str | None:
-    """The base URL of `--perf-server`, without the path of OpenAI's protocol."""
-    url = config.option.perf_server
-    if url is None:
-        return None
-    match = re.fullmatch(r"(https?://[^/?#\s]+)(/v1)?/?", url)
-    if match is None:
-        raise InputError(f"--perf-server: a URL such as http://127.0.0.1:8000, not {url!r}")
-    return match[1]
-
-
 def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
     return [pytest.mark.gpu] if cell.case.spec.platform == "cuda" else []
-
-
-def _platform(config: pytest.Config) -> str:
-    if config.option.perf_device == "auto":
-        return "cuda" if gpus() else "cpu"
-    return config.option.perf_device
 
 
 def _run_options(config: pytest.Config) -> RunOptions:
@@ -479,9 +340,9 @@ def _run_options(config: pytest.Config) -> RunOptions:
     elif option.perf_arm_b:
         raise InputError("--perf-arm-b: only with --perf-ab")
     budget = option.perf_budget
-    url = _server_url(config)
+    url = server_url(config)
     return RunOptions(
-        device=devices(_platform(config))[0] if url is None else server(url),
+        device=devices(chosen_platform(config))[0] if url is None else server(url),
         baselines=config.rootpath / option.perf_baselines,
         update=option.update_baselines,
         most_launches=option.perf_launches,
@@ -508,7 +369,7 @@ def arm_b(differences: Sequence[str], environment: dict[str, str | None]) -> Arm
         elif equals and kind == "env" and key:
             variables[key] = value
         elif equals and kind == "arg" and key:
-            arguments[key] = YAML(typ="safe", pure=True).load(value)
+            arguments[key] = parse_value(value, f"--perf-arm-b: {name}")
         else:
             raise InputError(f"--perf-arm-b: python=PATH, env.NAME=VALUE or arg.NAME=VALUE, not {difference!r}")
     return Arm("b", interpreter, variables, arguments)
@@ -590,13 +451,29 @@ def _teller(config: pytest.Config, folder: Path) -> Any:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if PROGRESS in session.config.stash:
         session.config.stash[PROGRESS].stop()
+    if hasattr(session.config, "workerinput") or (document := _results(session.config)) is None:
+        return
+    folder = session.config.stash[FOLDER]
+    if document["comparisons"]:
+        try:
+            session.config.stash[WRITTEN] = [str(path) for path in write_files(document, folder)]
+        except InputError as error:
+            session.config.stash[WRITTEN] = [f"no files or plots: {error}"]
+
+
+def _results(config: pytest.Config) -> dict[str, Any] | None:
+    """The `results.json` of the run; None before it is there."""
+    folder = config.stash.get(FOLDER, None)
+    if folder is None or not (path := folder / "results.json").exists():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    folder = config.stash.get(FOLDER, None)
-    if folder is None or not (folder / "results.json").exists():
+    document = _results(config)
+    if document is None:
         return
-    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    folder = config.stash[FOLDER]
     results = [CellResult.from_json(cell) for cell in document["cells"]]
     if not results:
         return
@@ -609,6 +486,11 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     if text := rollout_text(document):
         terminalreporter.section("rollouts", sep="-")
         terminalreporter.write_line(text)
+    if text := comparison_text(document):
+        terminalreporter.section("full, sliding-window and hybrid attention", sep="-")
+        terminalreporter.write_line(text)
+        for line in config.stash.get(WRITTEN, ()):
+            terminalreporter.write_line(os.path.relpath(line) if line.startswith("/") else line)
     if text := serving_text(document):
         terminalreporter.section("serving", sep="-")
         table = text.partition("\n\n")[0]

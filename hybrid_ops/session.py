@@ -26,6 +26,7 @@ from hybrid_ops.measure.peaks import read_peaks, run_peaks
 from hybrid_ops.measure.store import RunStore
 from hybrid_ops.regression.baselines import Baselines
 from hybrid_ops.regression.cells import Cell, CellResult, judge_cells, judge_pairs
+from hybrid_ops.regression.claims import ClaimResult, Outcome, judge_claims
 from hybrid_ops.regression.findings import findings
 from hybrid_ops.regression.judge import Settings
 from hybrid_ops.regression.noise import NOISE_FILE, MeasuredNoise
@@ -34,7 +35,7 @@ from hybrid_ops.report.rollout import rollout_text
 from hybrid_ops.report.serving import serving_text
 from hybrid_ops.report.summary import markdown
 from hybrid_ops.workloads.serving import ServingWorkload
-from hybrid_ops.workloads.workload import Workload
+from hybrid_ops.workloads.workload import ComparedWorkload, Workload
 
 RESULTS_SCHEMA_VERSION = 1
 SPARE_LAUNCHES_OF_AN_UPDATE = 2
@@ -183,6 +184,7 @@ class PerfRun:
             return {}
         results = self._judge(records, budget_left=True)
         undecided = {result.cell for result in results if not result.decided}
+        undecided |= {claim.cell for claim in self._claims(records) if claim.outcome is Outcome.UNDECIDED}
         wanted: dict[str, list[str]] = {}
         for cell in self.cells:
             if cell.id in undecided:
@@ -247,6 +249,10 @@ class PerfRun:
     def _judge(self, records: dict[str, list[Any]], budget_left: bool) -> list[CellResult]:
         return judge_cells(self.cells, records, self.baselines, self.settings, budget_left)
 
+    def _claims(self, records: dict[str, list[Any]]) -> list[ClaimResult]:
+        """What the launches so far say of the claims of a comparison. Arms are compared with each other alone."""
+        return [] if self.options.arms is not None else judge_claims(self.cells, records, self.settings)
+
     def _all_launches(self, planned: dict[str, list[Case]]) -> dict[str, list[Any]]:
         return {name: self.store.launches(name) for name in planned}
 
@@ -283,6 +289,17 @@ class PerfRun:
                 for case in cases
                 if isinstance(case.workload, Workload) and case.workload.rollout_length is not None
             },
+            "comparisons": {
+                case.id: {
+                    **case.workload.model_dump(exclude={"given_prompts", "rollout_length", "place", "samples"}),
+                    "model": case.spec.model,
+                    "engine": case.spec.name,
+                }
+                for cases in _cases_by_spec(self.cells).values()
+                for case in cases
+                if isinstance(case.workload, ComparedWorkload) and self.options.arms is None
+            },
+            "claims": [claim.to_json() for claim in self._claims(records)],
             "arms": [asdict(arm) for arm in self.options.arms] if self.options.arms is not None else None,
             "findings": [] if self.options.arms is not None else findings(self.cells, results),
             "update": None,

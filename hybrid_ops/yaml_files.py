@@ -52,6 +52,14 @@ def load_yaml(path: Path) -> Any:
     return document
 
 
+def parse_value(text: str, option: str) -> Any:
+    """A value that was written on the command line, as YAML has it. Raises InputError in the option's name."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise InputError(f"{option}: not a value in YAML: {text!r}") from None
+
+
 def plain(value: Any) -> Any:
     """A round-trip document as plain dicts, lists and scalars."""
     if isinstance(value, dict):

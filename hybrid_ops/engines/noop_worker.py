@@ -6,6 +6,7 @@ dead by its arguments:
     step_ms           time of each step, in milliseconds (2.0)
     noise             standard deviation of a launch's log speed (0)
     real_time         take as long as it says (false)
+    window            most tokens of a request that its cache keeps (all of them)
     reference_kernels names of operations that it says to run on reference kernels (none)
     fail              {"on": "load" | "generate", "how": "raise" | "hang" | "die", "message": str}
 """
@@ -43,7 +44,7 @@ class NoopWorker:
         return {
             "load_seconds": 0.0,
             "model_bytes": MODEL_BYTES,
-            "cache": {"bytes_per_block": BYTES_PER_BLOCK},
+            "cache": {"bytes_per_block": BYTES_PER_BLOCK, "num_blocks": NUM_BLOCKS},
             "device": {"platform": "cpu"},
             "versions": {"noop": "1"},
             "reference_kernels": arguments.get("reference_kernels", []),
@@ -59,7 +60,7 @@ class NoopWorker:
     ) -> dict[str, Any]:
         self._fail_if_told("generate")
         arrivals = [self.step_seconds * (step + 1) for step in range(generation_tokens)]
-        tokens = generation_tokens + len(prompts[0])
+        tokens = min(generation_tokens + len(prompts[0]), self.arguments.get("window", math.inf))
         if self.arguments.get("real_time"):
             time.sleep(arrivals[-1])
         return {

@@ -75,6 +75,8 @@ class EngineSpec:
     """Variables of the engine's environment."""
     running_server: RunningServer | None = None
     """For `vllm-server`: aim the load at this server and start none."""
+    config_changes: dict[str, Any] = field(default_factory=dict)
+    """Fields of the model's configuration that have another value than in the entry's file."""
 
     @property
     def worker_module(self) -> str:
@@ -120,7 +122,7 @@ class EngineSpec:
 
     def model_config(self) -> dict[str, Any]:
         """The model's Hugging Face configuration."""
-        return json.loads(self.entry.config_path.read_text(encoding="utf-8"))
+        return {**json.loads(self.entry.config_path.read_text(encoding="utf-8")), **self.config_changes}
 
     def layer_stack(self) -> ModelStack:
         """What the model is made of, in the data type that the engine runs it in. Raises InputError."""
@@ -207,7 +209,7 @@ class Case:
             json.dumps(self.spec.model_config(), sort_keys=True),
             json.dumps(self.spec.engine_arguments, sort_keys=True),
             self.spec.weights,
-            self.workload.model_dump_json(exclude={"description"}),
+            self.workload.model_dump_json(exclude={"description", "place"}),
         ]
         if isinstance(self.workload, ServingWorkload):
             parts.append(json.dumps(self.spec.entry.server_command))

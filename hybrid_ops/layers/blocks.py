@@ -243,6 +243,12 @@ class SlidingWindowHistoryBlock(ParallelBlock):
         epsilon: of the norms.
     """
 
+    transformers_names: ClassVar[dict[str, str]] = {
+        "self_attn": "attention",
+        "post_attention_layernorm": "pre_ff_layernorm",
+        "mlp": "feed_forward",
+    }
+
     def __init__(
         self,
         width: int,

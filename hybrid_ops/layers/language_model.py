@@ -5,8 +5,8 @@
     logits, cache = model(tokens)                # prefill
     logits, cache = model(next_tokens, cache)    # decoding, or the next part of a long prompt
 
-Known: llama, gemma3_text, mamba, mamba2, falcon_mamba, falcon_h1, nemotron_h, olmo_hybrid and qwen3_next. They are
-references to compare engines with, not engines: one batch, no padding, no sampling.
+Known: llama, gemma3_text, mamba, mamba2, falcon_mamba, falcon_h1, nemotron_h, olmo_hybrid, qwen3_next and the suite's
+own hybrid_attention. They are references to compare engines with, not engines: one batch, no padding, no sampling.
 """
 
 import re
@@ -24,6 +24,7 @@ from hybrid_ops.layers.blocks import (
     PreNormBlock,
     SandwichNormBlock,
     SingleBlock,
+    SlidingWindowHistoryBlock,
     SparseMLP,
     gelu_tanh,
 )
@@ -160,6 +161,30 @@ def _llama(config: Any) -> LanguageModel:
         PreNormBlock(config.hidden_size, _attention(config), _gated_mlp(config), epsilon=config.rms_norm_eps)
         for _ in range(config.num_hidden_layers)
     ]
+    return _model(config, blocks, RMSNorm(config.hidden_size, config.rms_norm_eps))
+
+
+def _hybrid_attention(config: Any) -> LanguageModel:
+    _require(config, hidden_act="silu", attention=("full", "sliding", "hybrid"))
+    blocks: list[nn.Module] = []
+    for _ in range(config.num_hidden_layers):
+        if config.attention == "hybrid":
+            block: nn.Module = SlidingWindowHistoryBlock(
+                config.hidden_size,
+                heads=config.num_attention_heads,
+                key_heads=config.num_key_value_heads,
+                head_size=config.head_dim,
+                window=config.sliding_window,
+                frequencies=_frequencies(config.head_dim, config.rope_parameters),
+                state_size=config.mamba_d_state,
+                inner=config.intermediate_size,
+                epsilon=config.rms_norm_eps,
+            )
+        else:
+            window = config.sliding_window if config.attention == "sliding" else None
+            attention = _attention(config, window=window, bias=False)
+            block = PreNormBlock(config.hidden_size, attention, _gated_mlp(config), epsilon=config.rms_norm_eps)
+        blocks.append(block)
     return _model(config, blocks, RMSNorm(config.hidden_size, config.rms_norm_eps))
 
 
@@ -345,6 +370,7 @@ _BUILDERS: dict[str, Callable[[Any], LanguageModel]] = {
     "falcon_h1": _falcon_h1,
     "falcon_mamba": _mamba,
     "gemma3_text": _gemma3,
+    "hybrid_attention": _hybrid_attention,
     "llama": _llama,
     "mamba": _mamba,
     "mamba2": _mamba2,
@@ -358,11 +384,8 @@ def _attention(config: Any, **options: Any) -> Attention:
     """Attention as the configuration has it: `rope` overrides its rotary parameters, None means none."""
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rope = options.pop("rope", getattr(config, "rope_parameters", None))
-    frequencies = None
-    if rope is not None and rope.get("rope_theta") is not None:
-        rotary_size = int(head_size * rope.get("partial_rotary_factor", 1.0))
-        frequencies = rotary_frequencies(rotary_size, theta=rope["rope_theta"], scaling=rope)
-    options.setdefault("bias", config.attention_bias)
+    if "bias" not in options:
+        options["bias"] = config.attention_bias
     if "norm" in options:
         options.setdefault("norm_epsilon", config.rms_norm_eps)
     return Attention(
@@ -370,9 +393,17 @@ def _attention(config: Any, **options: Any) -> Attention:
         heads=config.num_attention_heads,
         key_heads=config.num_key_value_heads,
         head_size=head_size,
-        frequencies=frequencies,
+        frequencies=_frequencies(head_size, rope),
         **options,
     )
+
+
+def _frequencies(head_size: int, rope: Mapping[str, Any] | None) -> Tensor | None:
+    """The rotary frequencies that a configuration's parameters ask for, or None for no rotary embedding."""
+    if rope is None or rope.get("rope_theta") is None:
+        return None
+    rotary_size = int(head_size * rope.get("partial_rotary_factor", 1.0))
+    return rotary_frequencies(rotary_size, theta=rope["rope_theta"], scaling=rope)
 
 
 def _gated_mlp(config: Any) -> GatedMLP:

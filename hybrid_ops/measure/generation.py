@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,15 @@ def summarize_iteration(sample: dict[str, Any], expected_tokens: int) -> dict[st
     first_tokens = [times[0] for times in arrivals]
     last_tokens = [times[-1] for times in arrivals]
     output_tokens = sum(map(len, arrivals))
+    latencies = [1e3 * seconds for seconds in last_tokens]
     values: dict[str, Value] = {
         "output_throughput": output_tokens / elapsed,
         "prefill_throughput": sample["prompt_tokens"] / max(first_tokens),
+        "total_token_throughput": (sample["prompt_tokens"] + output_tokens) / elapsed,
+        "request_throughput": len(arrivals) / elapsed,
         "median_ttft_ms": 1e3 * median(first_tokens),
-        "median_e2el_ms": 1e3 * median(last_tokens),
+        "mean_e2el_ms": mean(latencies),
+        **_percentiles("e2el_ms", latencies),
         "peak_memory_bytes": sample["peak_memory_bytes"],
         "output_tokens": output_tokens,
         "scheduler_steps": len(sample["steps"]),

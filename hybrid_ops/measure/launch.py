@@ -18,7 +18,7 @@ from hybrid_ops.engines.worker import Worker, WorkerError
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import ConditionMonitor, Limits
 from hybrid_ops.measure.generation import NotAMeasurement, Value, summarize_iteration, summarize_launch
-from hybrid_ops.measure.metrics import exact_metrics
+from hybrid_ops.measure.metrics import GIB, exact_metrics
 from hybrid_ops.measure.probes import probe_cache, probe_prefixes
 from hybrid_ops.measure.serving import summarize_load
 from hybrid_ops.measure.utilisation import utilisation_values
@@ -187,10 +187,28 @@ def _generate(
         samples=workload.samples,
     )
     values = summarize_iteration(sample, workload.generation_tokens)
-    values["kv_cache_bytes"] = sample["peak_blocks"] * facts["cache"]["bytes_per_block"]
-    if facts["model_bytes"] is not None:
-        values["model_bytes"] = facts["model_bytes"]
+    values |= memory_values(sample, facts)
     values |= utilisation_values(case, workload, sample, facts)
+    return values
+
+
+def memory_values(sample: dict[str, Any], facts: dict[str, Any]) -> dict[str, Value]:
+    """The memory that an iteration took, from a worker's raw sample and the facts of its launch.
+
+    Bytes: of the cache's blocks held at once, in all and over the requests that ran at once, of the cache as it was
+    allocated, and of the weights. Throughput per GiB counts the weights and the blocks held.
+    """
+    cache, weights = facts["cache"], facts["model_bytes"]
+    held = sample["peak_blocks"] * cache["bytes_per_block"]
+    values: dict[str, Value] = {
+        "kv_cache_bytes": held,
+        "kv_cache_bytes_per_request": held / max(tokens for _, tokens in sample["steps"]),
+        "kv_cache_memory_bytes": cache["num_blocks"] * cache["bytes_per_block"],
+    }
+    if weights is not None:
+        tokens = sample["prompt_tokens"] + sum(len(request["token_arrivals"]) for request in sample["requests"])
+        values["model_bytes"] = weights
+        values["throughput_per_gib"] = tokens / sample["elapsed_seconds"] / ((weights + held) / GIB)
     return values
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from hybrid_ops.workloads.comparison import Attention
 from hybrid_ops.workloads.probe import CacheProbe, PrefixProbe
 from hybrid_ops.workloads.serving import LATENCIES, PERCENTILES
-from hybrid_ops.workloads.workload import AnyWorkload, Workload
+from hybrid_ops.workloads.workload import AnyWorkload, ComparedWorkload, Workload
 
 
 class Kind(StrEnum):
@@ -51,6 +52,10 @@ class Metric:
     direction: Direction
     scope: Scope
     description: str
+    of: str | None = None
+    """For a ratio: the metric whose value is divided by the same one of another case."""
+    against: Attention | None = None
+    """For a ratio of a comparison: the configuration of attention that it is divided by."""
 
 
 def _rate(name: str, description: str) -> Metric:
@@ -110,6 +115,7 @@ GENERATION_METRICS = (
         Direction.HIGHER,
         Scope.PLATFORM,
         "Output throughput over that of the model's full-attention reference in the same run and workload",
+        of="output_throughput",
     ),
     *PEAK_METRICS,
     ARITHMETIC_INTENSITY,
@@ -162,6 +168,50 @@ SERVING_METRICS = (
 )
 """The metrics of a serving case, named as `vllm bench serve` names them."""
 
+_SERVING = {metric.name: metric for metric in SERVING_METRICS}
+GIB = 1 << 30
+
+
+def _over(of: str, against: Attention, direction: Direction, description: str) -> Metric:
+    name = f"{of.removesuffix('_ms')}_over_{against}"
+    return Metric(name, "ratio", Kind.RATIO, direction, Scope.PLATFORM, description, of, against)
+
+
+COMPARISON_METRICS = (
+    _SERVING["request_throughput"],
+    _SERVING["total_token_throughput"],
+    _GENERATION["output_throughput"],
+    *(_SERVING[f"{statistic}_e2el_ms"] for statistic in ("mean", "median", "p90", "p99")),
+    _GENERATION["median_ttft_ms"],
+    _GENERATION["median_itl_ms"],
+    _GENERATION["peak_memory_bytes"],
+    Metric(
+        "throughput_per_gib",
+        "tok/s/GiB",
+        Kind.ABSOLUTE,
+        Direction.HIGHER,
+        Scope.DEVICE_CLASS,
+        "Prompt and generated tokens a second over the GiB of weights and of cache blocks held at once",
+    ),
+    _exact("kv_cache_memory_bytes", "B", Scope.PLATFORM, "Bytes that the engine has allocated for its cache"),
+    _GENERATION["kv_cache_bytes"],
+    _exact("kv_cache_bytes_per_request", "B", Scope.PLATFORM, "Those bytes over the requests that ran at once"),
+    _GENERATION["model_bytes"],
+    _GENERATION["output_tokens"],
+    _GENERATION["scheduler_steps"],
+    _GENERATION["output_hash"],
+)
+"""The metrics of each configuration of attention of a comparison."""
+HYBRID_METRICS = (
+    _over("kv_cache_bytes", "full", Direction.LOWER, "Cache bytes held at once over full attention's"),
+    _over("model_bytes", "full", Direction.LOWER, "Bytes of the weights over full attention's"),
+    _over("throughput_per_gib", "full", Direction.HIGHER, "Throughput per GiB over full attention's"),
+    _over("total_token_throughput", "full", Direction.HIGHER, "Throughput over full attention's"),
+    _over("total_token_throughput", "sliding", Direction.HIGHER, "Throughput over the sliding window's"),
+    _over("p99_e2el_ms", "sliding", Direction.LOWER, "99th percentile of request latency over the sliding window's"),
+)
+"""Those of the hybrid configuration beside them, in the same run and at the same input length."""
+
 CACHE_METRICS = (
     _exact("kv_cache_groups", "", Scope.PLATFORM, "Groups of layers that share block tables, by what they keep"),
     _exact("kv_cache_block_size", "tokens", Scope.PLATFORM, "Tokens that a block of attention holds"),
@@ -182,7 +232,10 @@ PREFIX_METRICS_AT = (
 )
 """The metrics of a prefix probe, for each length of the shared prefix."""
 
-METRICS = {metric.name: metric for metric in (*GENERATION_METRICS, *SERVING_METRICS, *CACHE_METRICS)}
+METRICS = {
+    metric.name: metric
+    for metric in (*GENERATION_METRICS, *SERVING_METRICS, *COMPARISON_METRICS, *HYBRID_METRICS, *CACHE_METRICS)
+}
 """Every metric by name, except those of a length; `find_metric` knows both."""
 _METRICS_AT = {metric.name: metric for metric in CACHE_METRICS_AT + PREFIX_METRICS_AT}
 
@@ -207,6 +260,10 @@ def metrics_of(workload: AnyWorkload) -> tuple[Metric, ...]:
         return (*CACHE_METRICS, *by_length)
     if isinstance(workload, PrefixProbe):
         return tuple(at_length(metric, length) for length in workload.shared_tokens for metric in PREFIX_METRICS_AT)
+    if isinstance(workload, ComparedWorkload):
+        further = HYBRID_METRICS if workload.attention == "hybrid" else ()
+        one_token = {"median_itl_ms"} if workload.generation_tokens == 1 else set()
+        return tuple(metric for metric in (*COMPARISON_METRICS, *further) if metric.name not in one_token)
     if isinstance(workload, Workload):
         return GENERATION_METRICS
     left_out = set()

@@ -334,8 +334,9 @@ def engine_state_dtype(
         raise InputError(f"state dtype {asked!r}: unknown; known: auto, {', '.join(known)}")
     if PLATFORMS[platform].float32_state:
         # vLLM keeps what is asked where the configuration lists linear-attention layers. Hugging Face's Falcon-H1 lists
-        # its layers as hybrid.
-        return asked if asked != "auto" and model.model_type != "falcon_h1" else "float32"
+        # its layers as hybrid, and ours lists none.
+        listed = model.model_type not in ("falcon_h1", "hybrid_attention")
+        return asked if asked != "auto" and listed else "float32"
     if asked != "auto":
         return asked
     if model.state_dtype is not None:

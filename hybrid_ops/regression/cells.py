@@ -66,8 +66,7 @@ def observe(cell: Cell, launches: Launches) -> Observation:
 
 
 def _values(case: Case, metric: Metric, launches: Launches) -> Observation:
-    # A ratio's parts are recorded under the absolute metric's own name.
-    name = metric.name.removeprefix("relative_") if metric.kind is Kind.RATIO else metric.name
+    name = metric.of or metric.name  # a ratio's parts are recorded under their own name
     values: list[Value] = []
     invalid: list[str] = []
     kernels: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.report.comparison import comparison_markdown, comparison_results
 from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, counts, reason_lines, result_rows
 
 
@@ -25,7 +26,8 @@ def markdown(document: dict[str, Any]) -> str:
         *(f"- {line}" for line in reason_lines(results, every_cell=False)),
         *(f"- note: {finding}" for finding in document["findings"]),
     ]
-    return "\n".join(lines).rstrip() + "\n"
+    text = "\n".join(lines).rstrip() + "\n"
+    return "\n".join([text, *map(comparison_markdown, comparison_results(document))])
 
 
 def _row(cells: Any) -> str:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.workloads.sampling import Sampling
+from hybrid_ops.workloads.scaling import least_divisor
 from hybrid_ops.yaml_files import StrictModel
 
 
@@ -34,14 +35,7 @@ class Rollout(StrictModel):
 
         Raises InputError when no length is left.
         """
-        divisor = 1
-        while self.longest // divisor > context:
-            divisor *= 2
-        if min(self.prompt_tokens, *self.generation_tokens) // divisor < 1:
+        divisor = least_divisor(self.longest, min(self.prompt_tokens, *self.generation_tokens), context)
+        if divisor is None:
             raise InputError(f"a context of {context} tokens holds no rollout of {self.longest} tokens, however scaled")
         return divisor
-
-
-def rollout_name(name: str, length: int, divisor: int) -> str:
-    """`rollout-1024`; scaled down to 64 tokens, `rollout-64-of-1024`."""
-    return f"{name}-{length}" if divisor == 1 else f"{name}-{length // divisor}-of-{length}"

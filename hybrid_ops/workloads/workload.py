@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from hybrid_ops.errors import InputError
+from hybrid_ops.workloads.comparison import Attention, Comparison
 from hybrid_ops.workloads.probe import CacheProbe, PrefixProbe, Probe
-from hybrid_ops.workloads.rollout import Rollout, rollout_name
+from hybrid_ops.workloads.rollout import Rollout
 from hybrid_ops.workloads.sampling import Sampling
+from hybrid_ops.workloads.scaling import scaled_name
 from hybrid_ops.workloads.serving import ServingWorkload, expand_sweeps
 from hybrid_ops.yaml_files import StrictModel, load_schema
 
@@ -56,6 +58,18 @@ class Workload(StrictModel):
         ]
 
 
+class ComparedWorkload(Workload):
+    """A closed batch of a comparison: one configuration of attention at one input length."""
+
+    base: str
+    """Which of the comparison's base models it is put to."""
+    attention: Attention
+    published_tokens: int
+    """The input length before it was scaled to the model's context."""
+    place: Literal["only", "shortest", "between", "longest"]
+    """Where its input length stands among those of the comparison. No part of what defines a measurement."""
+
+
 AnyWorkload = Workload | ServingWorkload | CacheProbe | PrefixProbe
 """All that can be asked of an engine."""
 
@@ -78,6 +92,8 @@ class Suites(StrictModel):
     probes: dict[str, Probe] = {}
     rollouts: dict[str, Rollout] = {}
     """Each stands for one workload a generation length, scaled to the context of each model."""
+    comparisons: dict[str, Comparison] = {}
+    """Each stands for one workload an input length, for the three models of each base model."""
     configurations: dict[str, Configuration] = {}
     suites: dict[str, list[str]]
 
@@ -109,7 +125,7 @@ class Suites(StrictModel):
         prompt_tokens = rollout.prompt_tokens // divisor
         shared = rollout.model_dump(exclude={"generation_tokens", "sampling", "prompt_tokens"})
         return {
-            rollout_name(name, length, divisor): Workload(
+            scaled_name(name, length, divisor): Workload(
                 **shared,
                 sampling=rollout.sampling,
                 prompt_tokens=prompt_tokens,
@@ -120,10 +136,44 @@ class Suites(StrictModel):
             for length in rollout.generation_tokens
         }
 
+    def comparison(self, name: str, model: str, platform: str, context: int) -> dict[str, ComparedWorkload]:
+        """The workloads of a comparison on one of its models, of `context` tokens, by name. Raises InputError."""
+        comparison = self.comparisons[name].on(platform)
+        known = comparison.base_of(model)
+        if known is None:
+            return {}
+        base, attention = known
+        divisor = comparison.scale(context)
+        lengths = sorted(set(comparison.prompt_tokens))
+        shared = comparison.model_dump(
+            exclude={"description", "models", "prompt_tokens", "generation_tokens", "sampling", "reduced"}
+        )
+        return {
+            scaled_name("input", length, divisor): ComparedWorkload(
+                **shared,
+                description=f"{comparison.description}: {attention}",
+                sampling=comparison.sampling,
+                prompt_tokens=length // divisor,
+                generation_tokens=comparison.generation_tokens // divisor,
+                base=base,
+                attention=attention,
+                published_tokens=length,
+                place=_place(length, lengths),
+            )
+            for length in lengths
+        }
+
     def configuration(self, entry: str) -> Configuration:
         """The configuration that an entry of a suite asks for."""
         name = split_entry(entry)[1]
         return Configuration(arguments={}) if name == DEFAULT else self.configurations[name]
+
+
+def _place(length: int, lengths: list[int]) -> Literal["only", "shortest", "between", "longest"]:
+    """Where a length stands in a sorted list."""
+    if len(lengths) == 1:
+        return "only"
+    return "shortest" if length == lengths[0] else "longest" if length == lengths[-1] else "between"
 
 
 def split_entry(entry: str) -> tuple[str, str]:
@@ -135,8 +185,8 @@ def split_entry(entry: str) -> tuple[str, str]:
 def load_suites(path: Path = SUITES_FILE) -> Suites:
     """The workloads and suites of a file. Raises InputError."""
     loaded = load_schema(path, Suites, SUITES_SCHEMA_VERSION)
-    names = [*loaded.workloads, *loaded.serving, *loaded.probes, *loaded.rollouts]
-    for kind in ("serving", "probes", "rollouts"):
+    names = [*loaded.workloads, *loaded.serving, *loaded.probes, *loaded.rollouts, *loaded.comparisons]
+    for kind in ("serving", "probes", "rollouts", "comparisons"):
         for name in getattr(loaded, kind):
             if names.count(name) > 1:
                 raise InputError(f"{path}: {kind}.{name}: a workload has this name already")

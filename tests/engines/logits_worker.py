@@ -70,8 +70,24 @@ class LogitsWorker:
         """Empty the prefix cache."""
         self.engine.reset_prefix_cache()
 
+    def limit_step(self, tokens: int) -> None:
+        """Schedule at most so many tokens a step from now on; no more than the engine was started for."""
+        self.engine.engine_core.engine_core.scheduler.max_num_scheduled_tokens = tokens
+
+    def break_history(self, message: str) -> None:
+        """Have the Mamba-2 layers of this engine raise an error."""
+        from vllm.model_executor.layers.mamba.mamba_mixer2 import MambaMixer2
+
+        def fail(**arguments: Any) -> None:
+            raise RuntimeError(message)
+
+        for layer in self.engine.vllm_config.compilation_config.static_forward_context.values():
+            if isinstance(layer, MambaMixer2):
+                layer.conv_ssm_forward = fail
+
 
 if __name__ == "__main__":
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     worker = LogitsWorker()
-    serve({"load": worker.load, "generate": worker.generate, "forget": worker.forget})
+    operations = (worker.load, worker.generate, worker.forget, worker.limit_step, worker.break_history)
+    serve({operation.__name__: operation for operation in operations})

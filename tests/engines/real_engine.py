@@ -36,6 +36,14 @@ class Engine:
     def forget(self) -> None:
         self.worker.request("forget", DEADLINE_SECONDS)
 
+    def limit_step(self, tokens: int) -> None:
+        """Schedule at most so many tokens a step from now on."""
+        self.worker.request("limit_step", DEADLINE_SECONDS, tokens=tokens)
+
+    def break_history(self, message: str) -> None:
+        """Have the engine's Mamba-2 layers raise an error."""
+        self.worker.request("break_history", DEADLINE_SECONDS, message=message)
+
 
 @contextmanager
 def engine(folder: Path, **environment: str) -> Iterator[Engine]:

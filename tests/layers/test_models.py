@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from hybrid_ops.engines.vllm_plugins.hybrid_attention.configuration import HybridAttentionConfig
 from hybrid_ops.layers.blocks import SlidingWindowHistoryBlock
 from hybrid_ops.layers.language_model import from_config
 from hybrid_ops.layers.mixers import AttentionState, RecurrentState
 from hybrid_ops.layers.rotary import rotary_frequencies
 from tests.layers.checks import FLOAT32, FLOAT64, expect, relative_error
+from tests.models.twins import transformers_config, twin_weights
 
 transformers = pytest.importorskip("transformers")
 
@@ -160,6 +162,28 @@ def test_olmo_hybrid_without_rotary_embedding():
     tokens = torch.randint(61, (2, 12))
     with torch.no_grad():
         expect("logits", relative_error(ours(tokens)[0], reference(tokens, use_cache=False).logits), DEEP)
+
+
+@pytest.mark.parametrize("attention", ["full", "sliding", "hybrid"])
+def test_the_suites_own_model_is_transformers_model_of_the_same_layers(attention):
+    """Llama, Mistral and Falcon-H1. Falcon-H1's attention has no window, so here none is shorter than the text."""
+    fields = {
+        **{**ATTENTION, **MLP, "vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "rms_norm_eps": 1e-5},
+        **{"model_type": "hybrid_attention", "attention": attention, "rope_theta": 1e4, "mamba_d_state": 6},
+        "sliding_window": 5 if attention == "sliding" else 24,
+    }
+    reference = shaken(transformers_config(fields))
+    ours = from_config(HybridAttentionConfig.from_dict(fields))
+    ours.load_transformers(twin_weights(reference, attention))
+    tokens = torch.randint(61, (2, 24))
+    with torch.no_grad():
+        expected = reference(tokens, use_cache=False).logits
+        expect("prefill", relative_error(ours(tokens)[0], expected), DEEP)
+        parts, cache = [], None
+        for part in tokens.split([1, 7, 11] + [1] * 5, dim=1):
+            logits, cache = ours(part, cache)
+            parts.append(logits)
+        expect("prefill in parts, and decoding", relative_error(torch.cat(parts, dim=1), expected), DEEP)
 
 
 def history_block(window: int = 4) -> SlidingWindowHistoryBlock:

@@ -109,6 +109,11 @@ BAD_FIELDS = {
         {"linear_num_value_heads": 3},
         "linear_num_value_heads: 3 is no multiple of linear_num_key_heads = 2",
     ),
+    "unknown attention": (
+        "attention-hybrid-tiny",
+        {"attention": "partial"},
+        "attention: 'partial' is not one of full, sliding, hybrid",
+    ),
     "data type": ("llama-tiny", {"dtype": "int3"}, "dtype: unknown data type 'int3'; known: "),
 }
 
@@ -141,5 +146,5 @@ def test_bad_files_are_named(tmp_path, text, message):
 
 
 def test_no_such_model():
-    with pytest.raises(InputError, match=r"llama-9t: no such file, and no such model in the zoo \(falcon-h1-7b, "):
+    with pytest.raises(InputError, match=r"llama-9t: no such file, and no such model in the zoo \(attention-full-1b, "):
         load_config("llama-9t")

@@ -4,19 +4,19 @@ import pytest
 import torch
 import transformers
 
+from hybrid_ops.engines.vllm_plugins.hybrid_attention.configuration import HybridAttentionConfig
+from hybrid_ops.layers.language_model import from_config
 from hybrid_ops.models.configs import config_names, load_config
 from hybrid_ops.models.families import load_model, read_model
+from tests.models.twins import transformers_config
 
 MIB = 1 << 20
 
 
 def build_on_meta(config):
     """transformers' module of a configuration, without memory."""
-    fields = dict(config)
     with torch.device("meta"):
-        return transformers.AutoModelForCausalLM.from_config(
-            transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
-        )
+        return transformers.AutoModelForCausalLM.from_config(transformers_config(config))
 
 
 def stored_parameters(module):
@@ -38,7 +38,17 @@ def test_parameters_equal_the_module(name):
     assert read_model(config).parameters == stored_parameters(build_on_meta(config))
 
 
+@pytest.mark.parametrize("name", [name for name in config_names() if name.startswith("attention-")])
+def test_parameters_equal_the_reference_model(name):
+    """transformers has no class of the suite's own model, `hybrid_ops.layers` has."""
+    config = load_config(name)
+    with torch.device("meta"):
+        module = from_config(HybridAttentionConfig.from_dict(config))
+    assert read_model(config).parameters == sum(parameter.numel() for parameter in module.parameters())
+
+
 VARIATIONS = {
+    "a window that full attention has not": ("attention-full-tiny", {"sliding_window": 64, "mamba_d_state": 8}),
     "biases": ("llama-tiny", {"attention_bias": True, "mlp_bias": True}),
     "tied head": ("llama-tiny", {"tie_word_embeddings": True}),
     "no head size": ("llama-tiny", {"head_dim": None}),

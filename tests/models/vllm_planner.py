@@ -28,6 +28,8 @@ from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 from vllm.v1.core import kv_cache_utils
 from vllm.v1.kv_cache_interface import iter_layer_specs
 
+from hybrid_ops.engines.vllm_plugins import hybrid_attention
+
 
 class _AnyName(ModuleType):
     """A module in which every name exists."""
@@ -133,6 +135,7 @@ def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # vLLM prints to standard output too
     _stand_in_modules()
+    hybrid_attention.register()  # the plugin's other parts, such as the fallbacks, would change the plans
     for line in sys.stdin:
         print(json.dumps(plan(json.loads(line))), file=answers, flush=True)
 

@@ -5,6 +5,7 @@
 | `selective_scan`     | Mamba, FalconMamba, Jamba | the selective scan; its single step has one decay a head          |
 | `delta_rule`         | OLMo-Hybrid               | the gated delta rule and its gates, which are Triton kernels      |
 | `prefill_checkpoint` | all with Mamba-2          | with prefix caching, the state at a block's end within a prefill  |
+| `recycled_blocks`    | states beside windows     | clearing a block that held a state before a window uses it        |
 
 Only what is missing is replaced: on another platform, or where the build has the operation, nothing is. An operation
 counts as replaced, and is logged, when a model that uses it is built; `replaced` then holds it. Times measured with
@@ -29,11 +30,17 @@ def register() -> None:
 
     if os.environ.get(FALLBACKS_VARIABLE, "1") == "0" or not current_platform.is_cpu():
         return
-    from hybrid_ops.engines.vllm_plugins.fallbacks import delta_rule, prefill_checkpoint, selective_scan
+    from hybrid_ops.engines.vllm_plugins.fallbacks import (
+        delta_rule,
+        prefill_checkpoint,
+        recycled_blocks,
+        selective_scan,
+    )
 
     selective_scan.register()
     delta_rule.register()
     prefill_checkpoint.register()
+    recycled_blocks.register()
 
 
 def note_replaced(*operations: str) -> None:

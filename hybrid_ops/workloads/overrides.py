@@ -1,0 +1,120 @@
+"""What the command line sets anew: fields of workloads, arguments of engines, fields of model configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hybrid_ops.errors import InputError, describe_validation
+from hybrid_ops.models.configs import load_config
+from hybrid_ops.workloads.workload import Suites, split_entry
+from hybrid_ops.yaml_files import StrictModel, parse_value
+
+OPTION = "--perf-set"
+FIXED = {"description", "models", "reduced", "kind", "sweep", "given_prompts", "rollout_length"}
+"""Fields that say what a definition is, not how it is run."""
+SHAPE = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
+    "tie_word_embeddings", "dtype",
+)  # fmt: skip
+"""What a comparison takes over from the configuration of another base model."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Values in place of those of the suites, the engines' arguments and the models' configurations."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    base_config: Mapping[str, Any] = field(default_factory=dict)
+    """The shape of another base model, for the models of comparisons."""
+
+    def apply(self, suites: Suites, suite: str) -> Suites:
+        """`suites` with the fields set anew in each workload of `suite` that has them.
+
+        Raises InputError for a field that none of them has and for a value that one does not take.
+        """
+        named = {split_entry(entry)[0] for entry in suites.suites[suite]}
+        if self.base_config and not named & suites.comparisons.keys():
+            raise InputError(f"{OPTION}: model: only a comparison has a base model, and the suite {suite} has none")
+        changed: dict[str, dict[str, StrictModel]] = {}
+        used: set[str] = set()
+        known: set[str] = set()
+        for kind in ("workloads", "serving", "probes", "rollouts", "comparisons"):
+            definitions: Mapping[str, StrictModel] = getattr(suites, kind)
+            changed[kind] = dict(definitions)
+            for name in named & definitions.keys():
+                own = type(definitions[name]).model_fields.keys() - FIXED
+                known |= own
+                used |= own & self.fields.keys()
+                values = {key: value for key, value in self.fields.items() if key in own}
+                if values:
+                    changed[kind][name] = _with_fields(definitions[name], values)
+        for unknown in [name for name in self.fields if name not in used]:
+            raise InputError(
+                f"{OPTION}: no workload of the suite {suite} has a field {unknown!r}; there are "
+                f"{', '.join(sorted(known))}, arg.NAME and config.NAME"
+            )
+        return suites.model_copy(update=changed)
+
+    def config_changes(self, config: Mapping[str, Any], is_compared: bool) -> dict[str, Any]:
+        """The changes to a model's configuration: of each field that it has a value for.
+
+        `is_compared` says whether it is a model of a comparison, which takes over another base model's shape.
+        """
+        own = {name: value for name, value in self.config.items() if config.get(name) is not None}
+        return {**(self.base_config if is_compared else {}), **own}
+
+
+def parse_overrides(texts: Sequence[str]) -> Overrides:
+    """Overrides from `FIELD=VALUE`, `arg.NAME=VALUE`, `config.NAME=VALUE` and `model=NAME_OR_CONFIG`.
+
+    Values are YAML; of a field, `256,512` is a list. Raises InputError.
+    """
+    fields: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    base_config: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        kind, dot, key = name.partition(".")
+        if not equals or not name or not value or (dot and (kind not in ("arg", "config") or not key)):
+            raise InputError(f"{OPTION}: FIELD=VALUE, arg.NAME=VALUE or config.NAME=VALUE, not {text!r}")
+        if dot:
+            (arguments if kind == "arg" else config)[key] = parse_value(value, f"{OPTION}: {name}")
+        elif name == "model":
+            base_config = _shape(value)
+        else:
+            is_list = "," in value and value[0] not in "[{\"'"
+            fields[name] = parse_value(f"[{value}]" if is_list else value, f"{OPTION}: {name}")
+    return Overrides(fields, arguments, config, base_config)
+
+
+def _shape(model: str) -> dict[str, Any]:
+    """The shape of a base model, by its name in the zoo or its config.json. Raises InputError."""
+    config = load_config(model)
+    try:
+        heads = config["num_attention_heads"]
+        derived = {"num_key_value_heads": heads, "head_dim": config["hidden_size"] // heads, "rope_scaling": None}
+    except KeyError as error:
+        raise InputError(f"{OPTION}: model: {model}: no base of attention layers: it has no {error.args[0]}") from None
+    return {**derived, **{name: config[name] for name in SHAPE if config.get(name) is not None}}
+
+
+def _with_fields(definition: StrictModel, values: Mapping[str, Any]) -> StrictModel:
+    """The definition with other values, validated anew. A single value for a field of several is a list of one."""
+    document = definition.model_dump(mode="json")
+    for name, value in values.items():
+        document[name] = [value] if isinstance(document[name], list) and not isinstance(value, list) else value
+        for reduction in document.get("reduced", {}).values():
+            reduction.pop(name, None)
+    try:
+        return type(definition).model_validate(document)
+    except ValidationError as error:
+        raise describe_validation(Path(OPTION), error) from None
