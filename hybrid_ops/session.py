@@ -42,6 +42,9 @@ SPARE_LAUNCHES_OF_AN_UPDATE = 2
 """How many more an update may make in place of launches for which the machine was not fit."""
 PEAKS_FILE = "peaks.json"
 """The peaks of a device class that were measured, beside its baselines."""
+FIRST_LOOK_SECONDS, CLOSER_LOOK_SECONDS = 2.0, 8.0
+"""How long a generation case is measured at least: at first, and where the answer is to be known closer, which is in an
+update or a launch that is made because the first left it open."""
 ESTIMATED_LAUNCH_SECONDS = 15.0
 """What a launch is taken to last until the first one has been timed."""
 
@@ -244,6 +247,7 @@ class PerfRun:
             tell,
             limits=self.options.limits,
             peaks=self.peaks,
+            least_seconds=CLOSER_LOOK_SECONDS if self.options.update or index > 1 else FIRST_LOOK_SECONDS,
         )
 
     def _judge(self, records: dict[str, list[Any]], budget_left: bool) -> list[CellResult]:

@@ -53,6 +53,9 @@ class SuitePlan:
         for name, configuration in suites.configurations.items():
             for model in sorted(set(configuration.models or ()) - self.zoo.keys()):
                 raise InputError(f"{suites_file}: configurations.{name}.models: no model is named {model!r}")
+        for name, entries in suites.suites.items():
+            for unknown in sorted({split_entry(entry).model for entry in entries} - {None, *self.zoo}, key=str):
+                raise InputError(f"{suites_file}: suites.{name}: no model is named {unknown!r}")
         for name, comparison in suites.comparisons.items():
             for base, models in comparison.models.items():
                 for model in sorted(set(models.values()) - self.zoo.keys()):
@@ -77,6 +80,8 @@ class SuitePlan:
         changed: set[str] = set()
         in_arms = self.option.perf_ab or self.option.perf_aa
         for model, entry in self.zoo.items():
+            if entry.suites is not None and self.option.perf_suite not in entry.suites:
+                continue
             for listed in self.entries:
                 # A running server serves one model: its reference is not there to be compared with.
                 references = self._cases(entry.reference, listed) if entry.reference and self.running is None else []
@@ -114,7 +119,9 @@ class SuitePlan:
 
     def _cases(self, model: str, listed: str) -> list[Case]:
         """The cases of a model and a suite's entry: one, one a length of a rollout or comparison, or none."""
-        name, configuration = split_entry(listed)
+        name, configuration, only_model = split_entry(listed)
+        if only_model not in (None, model):
+            return []
         own = self.suites.configuration(listed)
         if name in self.suites.rollouts:
             return self._rollout(model, name) if self.running is None else []

@@ -27,6 +27,8 @@ from hybrid_ops.workloads.probe import CacheProbe, PrefixProbe
 from hybrid_ops.workloads.serving import ServingWorkload
 from hybrid_ops.workloads.workload import Workload
 
+MOST_ITERATIONS = 40
+"""Of a generation case in one launch, unless its workload asks for more."""
 LOAD_GRACE_SECONDS = 15.0
 """How much longer than its deadline a load may take to answer: a worker that gives up by itself can say why."""
 
@@ -101,11 +103,14 @@ def run_launch(
     interpreter: str = sys.executable,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     peaks: dict[str, Any] | None = None,
+    least_seconds: float = 0.0,
 ) -> LaunchRecord:
     """Launch `spec` once on `device` and measure `cases` in an order shuffled by the launch's index.
 
     `peaks` are the device's (`asdict` of DevicePeaks), which utilisation is measured against; none without them.
-    `deadline_seconds` bounds the load and each iteration. A failure is written into the record, never raised.
+    Generation is repeated beyond a workload's timed iterations until they lasted `least_seconds`, because a machine's
+    speed moves over seconds, but not beyond `MOST_ITERATIONS`. `deadline_seconds` bounds the load and each iteration. A
+    failure is written into the record, never raised.
     """
     environment = {**device.environment, **spec.environment, **(environment or {})}
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
@@ -128,7 +133,7 @@ def run_launch(
             with ConditionMonitor(device, [worker.process.pid], limits) as monitor:
                 for number, case in enumerate(order, start=1):
                     tell(f"{case.workload_name} ({number} of {len(order)})")
-                    record.cases[case.id] = _run_case(worker, case, record.facts, deadline_seconds)
+                    record.cases[case.id] = _run_case(worker, case, record.facts, deadline_seconds, least_seconds)
                     for note in record.cases[case.id].notes:
                         tell(note)
             conditions = monitor.conditions
@@ -236,16 +241,22 @@ def _usable_data(case: Case, folder: Path) -> UsableData:
         raise NotAMeasurement(str(error)) from None
 
 
-def _run_case(worker: Worker, case: Case, facts: dict[str, Any], deadline_seconds: float) -> CaseRecord:
+def _run_case(
+    worker: Worker, case: Case, facts: dict[str, Any], deadline_seconds: float, least_seconds: float
+) -> CaseRecord:
     workload = case.workload
+    least = least_seconds if isinstance(workload, Workload) else 0.0
     record = CaseRecord()
     try:
         if (note := _usable_data(case, worker.log.parent).note) is not None:
             record.notes.append(note)
-        for number in range(workload.warmup_iterations + workload.timed_iterations):
-            warmup = number < workload.warmup_iterations
-            values = iterate(worker, case, facts, deadline_seconds, warmup)
-            (record.warmup if warmup else record.iterations).append(values)
+        for _ in range(workload.warmup_iterations):
+            record.warmup.append(iterate(worker, case, facts, deadline_seconds, warmup=True))
+        begin = time.monotonic()
+        while (count := len(record.iterations)) < workload.timed_iterations or (
+            count < MOST_ITERATIONS and time.monotonic() - begin < least
+        ):
+            record.iterations.append(iterate(worker, case, facts, deadline_seconds))
         record.values = summarize_launch(record.iterations, exact_metrics(workload))
         if record.values.get("request_goodput") == 0:  # no rate to compare: a ratio to it has no meaning
             record.absent["request_goodput"] = "no request met the service-level objective"

@@ -64,6 +64,8 @@ class ModelEntry(StrictModel):
     context: int | None = Field(default=None, gt=0)
     """Longest sequence in tokens, where it is not the configuration's `max_position_embeddings`: a model without
     positions has no limit of its own."""
+    suites: tuple[str, ...] | None = Field(default=None, strict=False)
+    """The suites that it belongs to; all when absent."""
     reference: str | None = None
     """The full-attention model of the same size that ratio metrics compare it with."""
     expected_failures: tuple[ExpectedFailure, ...] = Field(default=(), strict=False)

@@ -40,7 +40,7 @@ class Overrides:
 
         Raises InputError for a field that none of them has and for a value that one does not take.
         """
-        named = {split_entry(entry)[0] for entry in suites.suites[suite]}
+        named = {split_entry(entry).workload for entry in suites.suites[suite]}
         if self.base_config and not named & suites.comparisons.keys():
             raise InputError(f"{OPTION}: model: only a comparison has a base model, and the suite {suite} has none")
         changed: dict[str, dict[str, StrictModel]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -165,7 +165,7 @@ class Suites(StrictModel):
 
     def configuration(self, entry: str) -> Configuration:
         """The configuration that an entry of a suite asks for."""
-        name = split_entry(entry)[1]
+        name = split_entry(entry).configuration
         return Configuration(arguments={}) if name == DEFAULT else self.configurations[name]
 
 
@@ -176,10 +176,20 @@ def _place(length: int, lengths: list[int]) -> Literal["only", "shortest", "betw
     return "shortest" if length == lengths[0] else "longest" if length == lengths[-1] else "between"
 
 
-def split_entry(entry: str) -> tuple[str, str]:
-    """(workload, configuration) of a suite's entry: `decode` or `decode@prefix-caching`."""
-    workload, mark, configuration = entry.partition("@")
-    return workload, configuration if mark else DEFAULT
+class SuiteEntry(NamedTuple):
+    """What a suite lists: `decode`, `decode@prefix-caching` or, for one model, `llama-tiny/decode@prefix-caching`."""
+
+    workload: str
+    configuration: str
+    model: str | None
+    """The only model that is asked; all when None."""
+
+
+def split_entry(entry: str) -> SuiteEntry:
+    """The parts of a suite's entry."""
+    model, _, asked = entry.rpartition("/")
+    workload, mark, configuration = asked.partition("@")
+    return SuiteEntry(workload, configuration if mark else DEFAULT, model or None)
 
 
 def load_suites(path: Path = SUITES_FILE) -> Suites:
@@ -192,7 +202,7 @@ def load_suites(path: Path = SUITES_FILE) -> Suites:
                 raise InputError(f"{path}: {kind}.{name}: a workload has this name already")
     for suite, entries in loaded.suites.items():
         for entry in entries:
-            name, configuration = split_entry(entry)
+            name, configuration, _ = split_entry(entry)
             if name not in names:
                 raise InputError(f"{path}: suites.{suite}: no workload is named {name!r}")
             if configuration != DEFAULT and configuration not in loaded.configurations:
