@@ -22,10 +22,20 @@ class Engine:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
+        self.loaded: dict[str, Any] | None = None
 
     def load(self, model: Path, **arguments: Any) -> list[str]:
         """Start an engine; returns the operations that were replaced in it. Raises WorkerError."""
-        return self.worker.request("load", DEADLINE_SECONDS, model=str(model), arguments=arguments)
+        self.loaded = None
+        request = {"model": str(model), "arguments": arguments}
+        replaced = self.worker.request("load", DEADLINE_SECONDS, **request)
+        self.loaded = request
+        return replaced
+
+    def ensure(self, model: Path, **arguments: Any) -> None:
+        """Start an engine unless this very one is running."""
+        if self.loaded != {"model": str(model), "arguments": arguments}:
+            self.load(model, **arguments)
 
     def generate(self, prompts: list[list[int]], tokens: int, steps_between: int = 0) -> list[dict[str, Any]]:
         """What `LogitsWorker.generate` returns."""
@@ -42,6 +52,7 @@ class Engine:
 
     def break_history(self, message: str) -> None:
         """Have the engine's Mamba-2 layers raise an error."""
+        self.loaded = None  # it is of no use to others
         self.worker.request("break_history", DEADLINE_SECONDS, message=message)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ def test_float32(attention: str, prefix_caching: bool, built: dict[str, Built], 
     # With states in the prefix cache vLLM cuts a prefill at the ends of blocks only, so a step must hold one.
     smallest_step = BLOCK if states_cached else 8
 
-    @settings(max_examples=5)
+    @settings(max_examples=4)
     @given(
         lengths=st.lists(LENGTHS, min_size=1, max_size=5),
         steps_between=st.integers(0, 3),
@@ -106,12 +107,21 @@ def test_bfloat16_in_a_cache_of_few_blocks(attention: str, built: dict[str, Buil
     shared.load(folder, **FEW_BLOCKS)
     prompts = FEW_BLOCKS_PROMPTS
     answers = shared.generate(prompts, GENERATED, steps_between=1)
-    rounded = copy.deepcopy(model).to(torch.bfloat16)
-    of_the_reference = torch.cat([expected(rounded, p, a["tokens"]) for p, a in zip(prompts, answers)])
-    rounded.float()  # the weights stay rounded, so that only the arithmetic differs
-    exact = torch.cat([expected(rounded, p, a["tokens"]) for p, a in zip(prompts, answers)])
+    reference = copy.deepcopy(model)
+    # As in the engine, whose decay rates and rotary angles stay exact.
+    with_dtype(reference, torch.bfloat16)
+    of_the_reference = torch.cat([expected(reference, p, a["tokens"]) for p, a in zip(prompts, answers)])
+    with_dtype(reference, torch.float32)  # the weights stay rounded, so that only the arithmetic differs
+    exact = torch.cat([expected(reference, p, a["tokens"]) for p, a in zip(prompts, answers)])
     unavoidable = (of_the_reference - exact).square().mean().sqrt()
-    assert differences(rounded, prompts, answers).square().mean().sqrt() < BFLOAT16 * unavoidable
+    assert differences(reference, prompts, answers).square().mean().sqrt() < BFLOAT16 * unavoidable
+
+
+def with_dtype(model: LanguageModel, dtype: torch.dtype) -> None:
+    """Turn the weights into `dtype`, the decay rates aside."""
+    for name, parameter in model.named_parameters():
+        if not name.endswith("A_log"):
+            parameter.data = parameter.data.to(dtype)
 
 
 # --- the faults of a branch that only pretends to remember: each has its test, and each test could fail ---
@@ -119,7 +129,7 @@ def test_bfloat16_in_a_cache_of_few_blocks(attention: str, built: dict[str, Buil
 
 @pytest.fixture
 def hybrid_engine(built: dict[str, Built], shared: Engine) -> Engine:
-    shared.load(built["hybrid"].folder, dtype="float32", max_num_batched_tokens=192, enable_prefix_caching=False)
+    shared.ensure(built["hybrid"].folder, dtype="float32", max_num_batched_tokens=192, enable_prefix_caching=False)
     return shared
 
 
@@ -189,6 +199,29 @@ def test_both_branches_have_their_say(change: Any, built: dict[str, Built]) -> N
     assert (expected(changed, prompt, tokens) - expected(model, prompt, tokens)).abs().max() > CLEARLY
 
 
+def test_a_branch_without_a_place_is_refused(built: dict[str, Built], shared: Engine, tmp_path: Path) -> None:
+    """The hybrid's weights in a model without the branch: not loaded in part."""
+    shutil.copy(built["hybrid"].folder / "model.safetensors", tmp_path)
+    shutil.copy(built["sliding"].folder / "config.json", tmp_path)
+    with pytest.raises(WorkerError, match=r"mamba\.\w+.*: the model with sliding attention has no such weight"):
+        shared.load(tmp_path, dtype="float32")
+
+
+def test_an_override_makes_no_other_model(built: dict[str, Built], shared: Engine) -> None:
+    """A window may be set for a run. Full attention has none, and the attention is not changed in passing."""
+    folder = built["full"].folder
+    with pytest.raises(WorkerError, match="sliding_window: full attention has none, found 64"):
+        shared.load(folder, hf_overrides={"sliding_window": 64})
+    with pytest.raises(WorkerError, match="attention: 'hybrid' is not of the architecture SoftmaxAttentionForCausalLM"):
+        shared.load(folder, hf_overrides={"attention": "hybrid"})
+    narrower = copy.deepcopy(built["sliding"].model)
+    for block in narrower.layers:
+        block.mixer.window = WINDOW // 2
+    prompts = random_prompts((200,), VOCABULARY)
+    shared.load(built["sliding"].folder, dtype="float32", hf_overrides={"sliding_window": WINDOW // 2})
+    check_answers(narrower, prompts, shared.generate(prompts, GENERATED))
+
+
 # --- what the branch is for ---
 
 
@@ -197,7 +230,7 @@ def test_recall_from_beyond_the_window(attention: str, shared: Engine, tmp_path:
     """With a window alone the answer is out of sight, and all answers are equally likely; the branch carries it."""
     recall_model(attention, tmp_path)
     shared.load(tmp_path, dtype="float32", max_num_batched_tokens=192, enable_prefix_caching=False)
-    for distance in (RECALL_WINDOW - 1, REACH + 1, 4 * REACH, 10 * REACH):
+    for distance in (RECALL_WINDOW - 1, REACH + 1, 10 * REACH):
         answers = torch.cat([log_probabilities(answer) for answer in shared.generate(questions(distance), 1)])
         markers = answers[:, :MARKERS]
         if attention == "sliding" and distance >= RECALL_WINDOW:

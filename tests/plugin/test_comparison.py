@@ -103,9 +103,8 @@ def test_every_parameter_can_be_set_and_other_baselines_then_do_not_apply(compar
     seen = full["cases"]["toy-full@three/input-16"]
     assert (len(seen["warmup"]), len(seen["iterations"])) == (0, 45)  # more than a launch takes of itself
     assert compared.values()["toy-full@three/input-16-output_tokens"] == 3 * 5
-    windows = {
-        path.parts[-4]: path.read_text() for path in compared.root.glob("perf_results/*/launches/*/1/model/config.json")
-    }
+    folder = compared.root / "perf_results" / document["run_id"] / "launches"
+    windows = {path.parts[-4]: path.read_text() for path in folder.glob("*/1/model/config.json")}
     assert '"sliding_window": 8' in windows["toy-hybrid@three"]
     assert '"sliding_window": null' in windows["toy-full@three"]  # it has no window to set
 

@@ -245,6 +245,8 @@ class SoftmaxAttentionForCausalLM(nn.Module, SupportsPP):
         config = vllm_config.model_config.hf_config
         if ARCHITECTURES[config.attention] != type(self).__name__:
             raise ValueError(f"attention: {config.attention!r} is not of the architecture {type(self).__name__}")
+        if config.attention == "full" and config.sliding_window is not None:  # set after the configuration was made
+            raise ValueError(f"sliding_window: full attention has none, found {config.sliding_window}")
         self.config = config
         self.model = Decoder(vllm_config=vllm_config, prefix=maybe_prefix(prefix, "model"))
         self.lm_head: nn.Module = PPMissingLayer()
