@@ -42,7 +42,7 @@ SPARE_LAUNCHES_OF_AN_UPDATE = 2
 """How many more an update may make in place of launches for which the machine was not fit."""
 PEAKS_FILE = "peaks.json"
 """The peaks of a device class that were measured, beside its baselines."""
-FIRST_LOOK_SECONDS, CLOSER_LOOK_SECONDS = 2.0, 8.0
+FIRST_LOOK_SECONDS, CLOSER_LOOK_SECONDS = 2.0, 6.0
 """How long a generation case is measured at least: at first, and where the answer is to be known closer, which is in an
 update or a launch that is made because the first left it open."""
 ESTIMATED_LAUNCH_SECONDS = 15.0
