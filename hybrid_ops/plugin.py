@@ -1,42 +1,32 @@
-"""The pytest plugin: options, fixtures and hooks. What a run does lies in `hybrid_ops.session`."""
+"""The pytest plugin: fixtures and hooks. Options: `hybrid_ops.options`; what a run does: `hybrid_ops.session`."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from hybrid_ops.engines.devices import devices, gpus, server
+from hybrid_ops.engines.devices import gpus
 from hybrid_ops.engines.spec import Case
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.launch import LaunchRecord
-from hybrid_ops.measure.pair import Arm
 from hybrid_ops.measure.store import new_run_folder
+from hybrid_ops.options import add_options, run_options
 from hybrid_ops.regression.cells import Cell, CellResult
-from hybrid_ops.regression.verdicts import Verdict
-from hybrid_ops.report.comparison import comparison_text
 from hybrid_ops.report.message import cell_message, cell_properties
-from hybrid_ops.report.numbers import show
 from hybrid_ops.report.plot_command import write_files
-from hybrid_ops.report.rollout import rollout_text
-from hybrid_ops.report.serving import serving_text
-from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, aligned, counts, reason_lines, result_rows
-from hybrid_ops.session import ArmsRun, PerfRun, RunOptions
-from hybrid_ops.suite_plan import SuitePlan, chosen_platform, server_url
+from hybrid_ops.report.terminal import write_report
+from hybrid_ops.session import ArmsRun, PerfRun
+from hybrid_ops.suite_plan import SuitePlan
 from hybrid_ops.workloads.probe import CacheProbe, PrefixProbe
 from hybrid_ops.workloads.serving import ServingWorkload
 from hybrid_ops.workloads.workload import ComparedWorkload, Workload
-from hybrid_ops.yaml_files import parse_value
 
 RUN = pytest.StashKey[PerfRun]()
 CELLS = pytest.StashKey[list[Cell]]()
@@ -54,97 +44,11 @@ FIXTURES: dict[str, tuple[type, ...]] = {
     "cache_plan_cell": (CacheProbe,),
 }
 """The fixtures that stand for judged cells, and the kinds of workload that each is parametrized over."""
-BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "standard": 1800.0, "full": 7200.0}
-"""What a run of each suite may last before undecided cells are no longer launched again."""
 NO_GPU = "needs a GPU, and NVML shows none on this machine"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("perf", "performance regression (hybrid-ops)")
-    group.addoption("--perf", action="store_true", help="Run the performance tests, and only them.")
-    group.addoption(
-        "--update-baselines",
-        action="store_true",
-        help="Record what this run measures as the new baselines (with --perf). Launches every engine 3 times.",
-    )
-    group.addoption(
-        "--perf-suite",
-        metavar="SUITE",
-        default="quick",
-        help="quick (default), standard, full, serving, rollout, hybrid-attention.",
-    )
-    group.addoption(
-        "--perf-device", choices=["auto", "cpu", "cuda"], default="auto", help="Where engines run (default: auto)."
-    )
-    group.addoption("--perf-require-gpu", action="store_true", help="Fail, not skip, GPU tests where there is no GPU.")
-    group.addoption(
-        "--perf-baselines", metavar="DIR", default="perf_baselines", help="Folder of the baselines (perf_baselines)."
-    )
-    group.addoption(
-        "--perf-results", metavar="DIR", default="perf_results", help="Folder for results and logs (perf_results)."
-    )
-    group.addoption(
-        "--perf-models", metavar="FILE", action="append", default=[], help="A further zoo file; may be repeated."
-    )
-    group.addoption(
-        "--perf-set",
-        metavar="FIELD=VALUE",
-        action="append",
-        default=[],
-        help="Set a field of the suite's workloads (num_prompts=20, prompt_tokens=256,512), arg.NAME=VALUE (an engine "
-        "argument), config.NAME=VALUE (of the model's config.json) or model=NAME_OR_CONFIG (the base model of a "
-        "comparison); may be repeated.",
-    )
-    group.addoption("--perf-workloads", metavar="FILE", help="Workloads and suites instead of the shipped ones.")
-    group.addoption(
-        "--perf-weights", choices=["seeded", "hub"], default="seeded", help="Drawn weights (default) or the real ones."
-    )
-    group.addoption("--perf-server", metavar="URL", help="Aim serving cases at this running OpenAI-compatible server.")
-    group.addoption(
-        "--perf-server-model",
-        metavar="MODEL=NAME",
-        action="append",
-        default=[],
-        help="What the running server calls a model of the zoo; may be repeated.",
-    )
-    group.addoption(
-        "--perf-data", metavar="DIR", default="perf_data", help="Folder of data files that do not ship (perf_data)."
-    )
-    group.addoption(
-        "--perf-prompts",
-        metavar="FILE_OR_DATASET",
-        help="Prompts of the rollout suite: a JSON, JSONL or text file, or a Hugging Face dataset (drawn tokens).",
-    )
-    group.addoption(
-        "--perf-launches", type=int, metavar="N", default=8, help="Most launches of one engine in a run (8)."
-    )
-    group.addoption("--perf-budget", metavar="TIME", help="Time for the run, such as 90s or 15m; more only to finish.")
-    group.addoption(
-        "--perf-deadline", metavar="TIME", default="300s", help="Longest load or iteration of an engine (300s)."
-    )
-    group.addoption(
-        "--perf-foreign-cpu",
-        metavar="SHARE",
-        default="5%",
-        help="Share of the processors that others may use while an engine on the CPU is measured (5%%).",
-    )
-    group.addoption("--perf-ab", action="store_true", help="Compare two arms, A and B, launch by launch; no baseline.")
-    group.addoption(
-        "--perf-arm-b",
-        metavar="DIFFERENCE",
-        action="append",
-        default=[],
-        help="How arm B differs: python=PATH, env.NAME=VALUE or arg.NAME=VALUE (an engine argument); may be repeated.",
-    )
-    group.addoption(
-        "--perf-aa", action="store_true", help="Compare an arm with itself: the noise of each cell on this machine."
-    )
-    group.addoption(
-        "--perf-tolerance", metavar="SHARE", default="2%", help="Change that still passes between arms (2%%)."
-    )
-    group.addoption(
-        "--perf-inject", metavar="SHARE", help="Slow each engine step by this share, such as 5%%, to see the gate work."
-    )
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -156,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[CELLS] = SuitePlan(config).cells()
         if not config.option.perf:
             return
-        options = _run_options(config)
+        options = run_options(config)
         if hasattr(config, "workerinput"):
             folder = Path(config.workerinput["perf_folder"])
         elif config.option.collectonly:
@@ -321,79 +225,6 @@ def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
     return [pytest.mark.gpu] if cell.case.spec.platform == "cuda" else []
 
 
-def _run_options(config: pytest.Config) -> RunOptions:
-    option = config.option
-    if option.perf_launches < 1:
-        raise InputError(f"--perf-launches: at least 1, not {option.perf_launches}")
-    environment: dict[str, str | None] = {}
-    if option.perf_inject:
-        environment["HYBRID_OPS_INJECT"] = str(share(option.perf_inject, "--perf-inject"))
-    arms = None
-    if option.perf_ab or option.perf_aa:
-        if option.perf_server:
-            raise InputError("--perf-server: arms are engines that the suite starts; a running server is none")
-        if option.update_baselines:
-            raise InputError("--update-baselines: record baselines in a plain run, not in a comparison of arms")
-        arms = (Arm("a"), arm_b(option.perf_arm_b, environment))
-        if option.perf_aa and (option.perf_arm_b or environment):
-            raise InputError("--perf-aa: both arms are the same; drop --perf-arm-b and --perf-inject, or use --perf-ab")
-    elif option.perf_arm_b:
-        raise InputError("--perf-arm-b: only with --perf-ab")
-    budget = option.perf_budget
-    url = server_url(config)
-    return RunOptions(
-        device=devices(chosen_platform(config))[0] if url is None else server(url),
-        baselines=config.rootpath / option.perf_baselines,
-        update=option.update_baselines,
-        most_launches=option.perf_launches,
-        budget_seconds=seconds(budget, "--perf-budget") if budget else BUDGET_SECONDS.get(option.perf_suite, 1800.0),
-        deadline_seconds=seconds(option.perf_deadline, "--perf-deadline"),
-        environment=environment,
-        command=shlex.join(["pytest", *config.invocation_params.args]),
-        arms=arms,
-        limits=Limits(foreign_cpu=share(option.perf_foreign_cpu, "--perf-foreign-cpu")),
-        arm_tolerance=share(option.perf_tolerance, "--perf-tolerance"),
-    )
-
-
-def arm_b(differences: Sequence[str], environment: dict[str, str | None]) -> Arm:
-    """Arm B from `python=PATH`, `env.NAME=VALUE` and `arg.NAME=VALUE` (the value as YAML). Raises InputError."""
-    interpreter = sys.executable
-    variables = dict(environment)
-    arguments: dict[str, Any] = {}
-    for difference in differences:
-        name, equals, value = difference.partition("=")
-        kind, _, key = name.partition(".")
-        if equals and name == "python":
-            interpreter = str(Path(value).absolute())
-        elif equals and kind == "env" and key:
-            variables[key] = value
-        elif equals and kind == "arg" and key:
-            arguments[key] = parse_value(value, f"--perf-arm-b: {name}")
-        else:
-            raise InputError(f"--perf-arm-b: python=PATH, env.NAME=VALUE or arg.NAME=VALUE, not {difference!r}")
-    return Arm("b", interpreter, variables, arguments)
-
-
-def seconds(text: str, option: str) -> float:
-    """`90s`, `15m`, `2h` or a plain number of seconds. Raises InputError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise InputError(f"{option}: a time such as 90s, 15m or 2h, not {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def share(text: str, option: str) -> float:
-    """`5%` as 0.05. Raises InputError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
-    if match is None:
-        raise InputError(f"{option}: a share such as 5%, not {text!r}")
-    return float(match[1]) / 100
-
-
-# --- progress and the end of the run --------------------------------------------------------------------------------
-
-
 class ProgressFile:
     """Progress of a run that several processes share: they append lines, the controller shows them."""
 
@@ -470,67 +301,6 @@ def _results(config: pytest.Config) -> dict[str, Any] | None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    document = _results(config)
-    if document is None:
-        return
-    folder = config.stash[FOLDER]
-    results = [CellResult.from_json(cell) for cell in document["cells"]]
-    if not results:
-        return
-    terminalreporter.section("performance")
-    _write_table(terminalreporter, results, config.option.verbose > 0, document["arms"] is not None)
-    for finding in document["findings"]:
-        terminalreporter.write_line(f"note: {finding}")
-    if document["update"] is not None:
-        _write_update(terminalreporter, document["update"])
-    if text := rollout_text(document):
-        terminalreporter.section("rollouts", sep="-")
-        terminalreporter.write_line(text)
-    if text := comparison_text(document):
-        terminalreporter.section("full, sliding-window and hybrid attention", sep="-")
-        terminalreporter.write_line(text)
-        for line in config.stash.get(WRITTEN, ()):
-            terminalreporter.write_line(os.path.relpath(line) if line.startswith("/") else line)
-    if text := serving_text(document):
-        terminalreporter.section("serving", sep="-")
-        table = text.partition("\n\n")[0]
-        terminalreporter.write_line(text if config.option.verbose > 0 else table)
-        if config.option.verbose <= 0:
-            terminalreporter.write_line(f"every result block: -v, or {folder / 'serving.txt'}")
-    missing = sum(result.verdict is Verdict.MISSING_BASELINE for result in results)
-    if missing and document["update"] is None:
-        terminalreporter.write_line(
-            f"{missing} cells have no baseline for {document['device']['class']}: "
-            "record them with pytest --perf --update-baselines",
-            yellow=True,
-        )
-    terminalreporter.write_line(f"{counts(results)} in {document['seconds']:.0f} s")
-    terminalreporter.write_line(f"results: {folder / 'results.json'}")
-
-
-def _write_table(reporter: TerminalReporter, results: Sequence[CellResult], every_cell: bool, arms: bool) -> None:
-    rows = result_rows(results, every_cell)
-    lines = aligned([ARM_COLUMNS if arms else COLUMNS, *(row for row, _ in rows)])
-    reporter.write_line(lines[0], bold=True)
-    colours = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow", "xfailed": "yellow"}
-    for line, (_, verdict) in zip(lines[1:], rows):
-        reporter.write_line(line, **{colours[verdict.outcome]: True})
-    for line in reason_lines(results, every_cell):
-        reporter.write_line(line)
-
-
-def _write_update(reporter: TerminalReporter, update: dict[str, Any]) -> None:
-    changed = [entry for entry in update["written"] if entry["old"] is not None]
-    reporter.section("baselines updated", sep="-")
-    for entry in changed:
-        old, new = show(entry["old"], entry["unit"]), show(entry["new"], entry["unit"])
-        reporter.write_line(f"{entry['case']} {entry['metric']}: {old} → {new}")
-    files = sorted({entry["file"] for entry in update["written"]})
-    reporter.write_line(
-        f"{len(update['written']) - len(changed)} recorded for the first time, {len(changed)} changed, "
-        f"{len(update['kept'])} portable ones kept, {len(update['refused'])} refused"
-    )
-    for name, reason in update["refused"].items():
-        reporter.write_line(f"refused {name}: {reason}", red=True)
-    for file in files:
-        reporter.write_line(f"wrote {os.path.relpath(file)}")
+    if (document := _results(config)) is not None:
+        every_cell = config.option.verbose > 0
+        write_report(terminalreporter, document, config.stash[FOLDER], every_cell, config.stash.get(WRITTEN, ()))

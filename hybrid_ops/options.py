@@ -1,0 +1,183 @@
+"""The command line of the plugin: its options, and what they mean for a run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_ops.engines.devices import devices, server
+from hybrid_ops.errors import InputError
+from hybrid_ops.measure.conditions import Limits
+from hybrid_ops.measure.pair import Arm
+from hybrid_ops.session import RunOptions
+from hybrid_ops.suite_plan import chosen_platform, server_url
+from hybrid_ops.yaml_files import parse_value
+
+BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "standard": 1800.0, "full": 7200.0}
+"""What a run of each suite may last before undecided cells are no longer launched again."""
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """The options, in a group of their own in `pytest --help`."""
+    group = parser.getgroup("perf", "performance regression (hybrid-ops)")
+    group.addoption("--perf", action="store_true", help="Run the performance tests, and only them.")
+    group.addoption(
+        "--update-baselines",
+        action="store_true",
+        help="Record what this run measures as the new baselines (with --perf). Launches every engine 3 times.",
+    )
+    group.addoption(
+        "--perf-suite",
+        metavar="SUITE",
+        default="quick",
+        help="quick (default), standard, full, serving, rollout, hybrid-attention.",
+    )
+    group.addoption(
+        "--perf-device", choices=["auto", "cpu", "cuda"], default="auto", help="Where engines run (default: auto)."
+    )
+    group.addoption("--perf-require-gpu", action="store_true", help="Fail, not skip, GPU tests where there is no GPU.")
+    group.addoption(
+        "--perf-baselines", metavar="DIR", default="perf_baselines", help="Folder of the baselines (perf_baselines)."
+    )
+    group.addoption(
+        "--perf-results", metavar="DIR", default="perf_results", help="Folder for results and logs (perf_results)."
+    )
+    group.addoption(
+        "--perf-models", metavar="FILE", action="append", default=[], help="A further zoo file; may be repeated."
+    )
+    group.addoption(
+        "--perf-set",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="Set a field of the suite's workloads (num_prompts=20, prompt_tokens=256,512), arg.NAME=VALUE (an engine "
+        "argument), config.NAME=VALUE (of the model's config.json) or model=NAME_OR_CONFIG (the base model of a "
+        "comparison); may be repeated.",
+    )
+    group.addoption("--perf-workloads", metavar="FILE", help="Workloads and suites instead of the shipped ones.")
+    group.addoption(
+        "--perf-weights", choices=["seeded", "hub"], default="seeded", help="Drawn weights (default) or the real ones."
+    )
+    group.addoption("--perf-server", metavar="URL", help="Aim serving cases at this running OpenAI-compatible server.")
+    group.addoption(
+        "--perf-server-model",
+        metavar="MODEL=NAME",
+        action="append",
+        default=[],
+        help="What the running server calls a model of the zoo; may be repeated.",
+    )
+    group.addoption(
+        "--perf-data", metavar="DIR", default="perf_data", help="Folder of data files that do not ship (perf_data)."
+    )
+    group.addoption(
+        "--perf-prompts",
+        metavar="FILE_OR_DATASET",
+        help="Prompts of the rollout suite: a JSON, JSONL or text file, or a Hugging Face dataset (drawn tokens).",
+    )
+    group.addoption(
+        "--perf-launches", type=int, metavar="N", default=8, help="Most launches of one engine in a run (8)."
+    )
+    group.addoption("--perf-budget", metavar="TIME", help="Time for the run, such as 90s or 15m; more only to finish.")
+    group.addoption(
+        "--perf-deadline", metavar="TIME", default="300s", help="Longest load or iteration of an engine (300s)."
+    )
+    group.addoption(
+        "--perf-foreign-cpu",
+        metavar="SHARE",
+        default="5%",
+        help="Share of the processors that others may use while an engine on the CPU is measured (5%%).",
+    )
+    group.addoption("--perf-ab", action="store_true", help="Compare two arms, A and B, launch by launch; no baseline.")
+    group.addoption(
+        "--perf-arm-b",
+        metavar="DIFFERENCE",
+        action="append",
+        default=[],
+        help="How arm B differs: python=PATH, env.NAME=VALUE or arg.NAME=VALUE (an engine argument); may be repeated.",
+    )
+    group.addoption(
+        "--perf-aa", action="store_true", help="Compare an arm with itself: the noise of each cell on this machine."
+    )
+    group.addoption(
+        "--perf-tolerance", metavar="SHARE", default="2%", help="Change that still passes between arms (2%%)."
+    )
+    group.addoption(
+        "--perf-inject", metavar="SHARE", help="Slow each engine step by this share, such as 5%%, to see the gate work."
+    )
+
+
+def run_options(config: pytest.Config) -> RunOptions:
+    """What the command line says about the run. Raises InputError."""
+    option = config.option
+    if option.perf_launches < 1:
+        raise InputError(f"--perf-launches: at least 1, not {option.perf_launches}")
+    environment: dict[str, str | None] = {}
+    if option.perf_inject:
+        environment["HYBRID_OPS_INJECT"] = str(share(option.perf_inject, "--perf-inject"))
+    arms = None
+    if option.perf_ab or option.perf_aa:
+        if option.perf_server:
+            raise InputError("--perf-server: arms are engines that the suite starts; a running server is none")
+        if option.update_baselines:
+            raise InputError("--update-baselines: record baselines in a plain run, not in a comparison of arms")
+        arms = (Arm("a"), arm_b(option.perf_arm_b, environment))
+        if option.perf_aa and (option.perf_arm_b or environment):
+            raise InputError("--perf-aa: both arms are the same; drop --perf-arm-b and --perf-inject, or use --perf-ab")
+    elif option.perf_arm_b:
+        raise InputError("--perf-arm-b: only with --perf-ab")
+    budget = option.perf_budget
+    url = server_url(config)
+    return RunOptions(
+        device=devices(chosen_platform(config))[0] if url is None else server(url),
+        baselines=config.rootpath / option.perf_baselines,
+        update=option.update_baselines,
+        most_launches=option.perf_launches,
+        budget_seconds=seconds(budget, "--perf-budget") if budget else BUDGET_SECONDS.get(option.perf_suite, 1800.0),
+        deadline_seconds=seconds(option.perf_deadline, "--perf-deadline"),
+        environment=environment,
+        command=shlex.join(["pytest", *config.invocation_params.args]),
+        arms=arms,
+        limits=Limits(foreign_cpu=share(option.perf_foreign_cpu, "--perf-foreign-cpu")),
+        arm_tolerance=share(option.perf_tolerance, "--perf-tolerance"),
+    )
+
+
+def arm_b(differences: Sequence[str], environment: dict[str, str | None]) -> Arm:
+    """Arm B from `python=PATH`, `env.NAME=VALUE` and `arg.NAME=VALUE` (the value as YAML). Raises InputError."""
+    interpreter = sys.executable
+    variables = dict(environment)
+    arguments: dict[str, Any] = {}
+    for difference in differences:
+        name, equals, value = difference.partition("=")
+        kind, _, key = name.partition(".")
+        if equals and name == "python":
+            interpreter = str(Path(value).absolute())
+        elif equals and kind == "env" and key:
+            variables[key] = value
+        elif equals and kind == "arg" and key:
+            arguments[key] = parse_value(value, f"--perf-arm-b: {name}")
+        else:
+            raise InputError(f"--perf-arm-b: python=PATH, env.NAME=VALUE or arg.NAME=VALUE, not {difference!r}")
+    return Arm("b", interpreter, variables, arguments)
+
+
+def seconds(text: str, option: str) -> float:
+    """`90s`, `15m`, `2h` or a plain number of seconds. Raises InputError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise InputError(f"{option}: a time such as 90s, 15m or 2h, not {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def share(text: str, option: str) -> float:
+    """`5%` as 0.05. Raises InputError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
+    if match is None:
+        raise InputError(f"{option}: a share such as 5%, not {text!r}")
+    return float(match[1]) / 100
