@@ -68,14 +68,16 @@ def _write_table(reporter: TerminalReporter, results: Sequence[CellResult], ever
 
 
 def _write_update(reporter: TerminalReporter, update: dict[str, Any]) -> None:
-    changed = [entry for entry in update["written"] if entry["old"] is not None]
+    first = [entry for entry in update["written"] if entry["old"] is None]
+    changed = [entry for entry in update["written"] if entry["old"] not in (None, entry["new"])]
+    same = len(update["written"]) - len(first) - len(changed)  # as before, of a case that is now defined otherwise
     reporter.section("baselines updated", sep="-")
     for entry in changed:
         old, new = show(entry["old"], entry["unit"]), show(entry["new"], entry["unit"])
         reporter.write_line(f"{entry['case']} {entry['metric']}: {old} → {new}")
     files = sorted({entry["file"] for entry in update["written"]})
     reporter.write_line(
-        f"{len(update['written']) - len(changed)} recorded for the first time, {len(changed)} changed, "
+        f"{len(first)} recorded for the first time, {len(changed)} changed, {same} confirmed, "
         f"{len(update['kept'])} portable ones kept, {len(update['refused'])} refused"
     )
     for name, reason in update["refused"].items():
