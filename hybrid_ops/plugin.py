@@ -302,5 +302,5 @@ def _results(config: pytest.Config) -> dict[str, Any] | None:
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     if (document := _results(config)) is not None:
-        every_cell = config.option.verbose > 0
-        write_report(terminalreporter, document, config.stash[FOLDER], every_cell, config.stash.get(WRITTEN, ()))
+        plotted = config.stash.get(WRITTEN, [])
+        write_report(terminalreporter, document, config.stash[FOLDER], config.option.verbose > 0, plotted)
