@@ -26,6 +26,7 @@ def test_a_worker_ends_with_its_block(tmp_path: Path) -> None:
 def test_a_worker_sees_this_package_alone_on_its_path(tmp_path: Path) -> None:
     with Worker(NOOP, tmp_path) as worker:
         assert sorted(path.name for path in (tmp_path / "site").iterdir())[0] == "hybrid_ops"
+        worker.request("load", 30, model="m", arguments={})  # it runs, so its environment can be read
         variables = psutil.Process(worker.process.pid).environ()
     assert variables["PYTHONPATH"] == str(tmp_path / "site")
 

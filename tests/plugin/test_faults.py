@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -59,7 +60,12 @@ def test_an_interrupt_leaves_nothing_behind(suite: Suite, processes: int) -> Non
     suite.add_model("hung", arguments={"fail": {"on": "load", "how": "hang"}})
     command = [sys.executable, "-m", "pytest", *suite.arguments, *([f"-n{processes}"] if processes else [])]
     run = subprocess.Popen(
-        command, cwd=suite.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        cwd=suite.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # shells ignore it for background jobs
     )
     deadline = time.monotonic() + 60
     while not engine_processes(suite.root):
