@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -62,12 +62,12 @@ class CellBaseline(StrictModel):
     waiver: WaiverField | None = None
 
     def launch_values(self) -> list[float]:
-        """The launches, scaled so that their median is `value`: a value edited by hand keeps the measured spread."""
+        """The launches, scaled to the geometric mean `value`: a value edited by hand keeps the measured spread."""
         if isinstance(self.value, str):
             raise TypeError("a hash has no launch values")
         if not self.launches:
             return [float(self.value)]
-        return [launch * self.value / median(self.launches) for launch in self.launches]
+        return [launch * self.value / geometric_mean(self.launches) for launch in self.launches]
 
 
 class CaseBaseline(StrictModel):
