@@ -7,6 +7,7 @@ see the whole run, and results and baselines are written once.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 
 from hybrid_ops.engines.devices import Device, devices, lease
 from hybrid_ops.engines.spec import Case, EngineSpec
+from hybrid_ops.engines.standby import Standby
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.environment import machine_facts, suite_versions
 from hybrid_ops.measure.launch import LaunchRecord, run_launch
@@ -30,7 +32,13 @@ from hybrid_ops.regression.claims import ClaimResult, Outcome, judge_claims
 from hybrid_ops.regression.findings import findings
 from hybrid_ops.regression.judge import Settings
 from hybrid_ops.regression.noise import NOISE_FILE, MeasuredNoise
-from hybrid_ops.regression.update import LAUNCHES_OF_AN_UPDATE, provenance, update_baselines
+from hybrid_ops.regression.update import (
+    LAUNCHES_OF_AN_UPDATE,
+    SPARE_LAUNCHES_OF_AN_UPDATE,
+    provenance,
+    unsettled,
+    update_baselines,
+)
 from hybrid_ops.report.rollout import rollout_text
 from hybrid_ops.report.serving import serving_text
 from hybrid_ops.report.summary import markdown
@@ -38,8 +46,6 @@ from hybrid_ops.workloads.serving import ServingWorkload
 from hybrid_ops.workloads.workload import ComparedWorkload, Workload
 
 RESULTS_SCHEMA_VERSION = 1
-SPARE_LAUNCHES_OF_AN_UPDATE = 2
-"""How many more an update may make in place of launches for which the machine was not fit."""
 PEAKS_FILE = "peaks.json"
 """The peaks of a device class that were measured, beside its baselines."""
 FIRST_LOOK_SECONDS, CLOSER_LOOK_SECONDS = 2.0, 6.0
@@ -99,6 +105,7 @@ class PerfRun:
         """The device's peaks, once they are known and if they are needed."""
         self.document: dict[str, Any] = {}
         """`results.json`, once the run is judged."""
+        self._standby = Standby(folder / f"standby-{os.getpid()}")
         self._results: dict[str, CellResult] = {}
 
     def execute(self, cells: Sequence[Cell]) -> None:
@@ -107,14 +114,14 @@ class PerfRun:
         planned = _cases_by_spec(self.cells)
         self.peaks = self.store.once(self.store.folder / "peaks.json", self._measure_peaks)
         number = 1
-        while True:
-            wanted = self.store.once(
+        try:
+            while wanted := self.store.once(
                 self.store.folder / "rounds" / f"{number}.json", partial(self._next_round, planned, number)
-            )
-            if not wanted:
-                break
-            self._launch_round(number, planned, wanted)
-            number += 1
+            ):
+                self._launch_round(number, planned, wanted)
+                number += 1
+        finally:
+            self._standby.close()
         self.document = self.store.once(self.store.results_path, self._finish)
         (self.store.folder / "summary.md").write_text(markdown(self.document), encoding="utf-8")
         if text := serving_text(self.document):
@@ -161,7 +168,7 @@ class PerfRun:
         """The cases to measure in round `number`, by engine spec name.
 
         The first round launches everything. After it, what is still undecided is launched again while the budget
-        lasts; an update launches everything that ran often enough to know its spread.
+        lasts; an update launches everything often enough to know its spread.
         """
         everything = {name: [case.id for case in cases] for name, cases in planned.items()}
         if number == 1:
@@ -174,10 +181,13 @@ class PerfRun:
             for case in filter(None, (cell.case, cell.reference))
         }
         if self.options.update and number <= LAUNCHES_OF_AN_UPDATE + SPARE_LAUNCHES_OF_AN_UPDATE:
+            again = unsettled(self.cells, records, self.settings)
             return {
                 name: cases
                 for name, cases in everything.items()
-                if name in noisy and not _hopeless(records[name]) and _fit(records[name]) < LAUNCHES_OF_AN_UPDATE
+                if name in noisy
+                and not _hopeless(records[name])
+                and (_fit(records[name]) < LAUNCHES_OF_AN_UPDATE or name in again)
             }
         # A launch on an unfit machine is made again once, after all the others.
         if number == 2 and (unfit := [name for name, group in records.items() if group[0].unfit]):
@@ -217,6 +227,7 @@ class PerfRun:
         prefix = f"[{label}] {spec.launch_name}: "
         suffix = f" (about {minutes:.1f} min left in this round)"
         candidates = devices(spec.platform) if spec.running_server is None else (self.device,)
+        self._standby.another_follows = left > 1
         with self._held(candidates, prefix) as device:
             record = self._measure(spec, cases, index, device, lambda text: self.tell(prefix + text + suffix))
         self.launch_seconds.append(record.seconds)
@@ -248,6 +259,7 @@ class PerfRun:
             limits=self.options.limits,
             peaks=self.peaks,
             least_seconds=CLOSER_LOOK_SECONDS if self.options.update or index > 1 else FIRST_LOOK_SECONDS,
+            standby=self._standby,
         )
 
     def _judge(self, records: dict[str, list[Any]], budget_left: bool) -> list[CellResult]:

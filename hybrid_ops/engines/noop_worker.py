@@ -4,7 +4,8 @@ It is a real worker process that speaks the real protocol, so a test can make on
 dead by its arguments:
 
     step_ms           time of each step, in milliseconds (2.0)
-    noise             standard deviation of a launch's log speed (0)
+    noise             standard deviation of a launch's log step time (0)
+    slow_launch       which launch of the run takes three times as long a step (none)
     real_time         take as long as it says (false)
     window            most tokens of a request that its cache keeps (all of them)
     reference_kernels names of operations that it says to run on reference kernels (none)
@@ -20,6 +21,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from hybrid_ops.engines.protocol import serve
@@ -39,6 +41,8 @@ class NoopWorker:
         self.arguments = arguments
         speed = math.exp(random.gauss(0, arguments.get("noise", 0.0)))
         slowdown = 1 + float(os.environ.get("HYBRID_OPS_INJECT", "0"))
+        if str(arguments.get("slow_launch")) == Path(model).parent.name:  # the launch's folder is its number
+            slowdown *= 3
         self.step_seconds = arguments.get("step_ms", 2.0) / 1e3 * speed * slowdown
         self._fail_if_told("load")
         return {

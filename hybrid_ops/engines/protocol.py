@@ -5,8 +5,8 @@ the rest of this package, so any virtual environment that holds the engine can r
 goes to the log that the parent opened as standard output; the conversation has its own two file descriptors.
 
 Request: `{"operation": str, "arguments": object}`. Reply: `{"result": object}` or
-`{"error": {"type": str, "message": str, "traceback": str}}`. One reply to each request, in order. The end of the
-request pipe ends the worker.
+`{"error": {"type": str, "message": str, "traceback": str}}`. One reply to each request, in order. Every worker answers
+`ready`, with null, as soon as it serves. The end of the request pipe ends the worker.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def serve(operations: dict[str, Callable[..., Any]]) -> None:
     die_with_parent(_parent_death_signal)
     requests = os.fdopen(int(os.environ.pop(READ_DESCRIPTOR)), encoding="utf-8")
     replies = os.fdopen(int(os.environ.pop(WRITE_DESCRIPTOR)), "w", encoding="utf-8")
+    operations = {"ready": _ready, **operations}
     for line in requests:
         request = json.loads(line)
         try:
@@ -51,6 +52,10 @@ def serve(operations: dict[str, Callable[..., Any]]) -> None:
         sys.stdout.flush()
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
+
+
+def _ready() -> None:
+    """The answer to `ready`: whatever the worker does before it serves is done."""
 
 
 _parent_death_signal = signal.SIGKILL

@@ -106,6 +106,11 @@ class Worker:
             raise WorkerError(root_cause(f"{error['type']}: {error['message']}", self.log), self.log)
         return reply["result"]
 
+    def log_to(self, folder: Path) -> None:
+        """Continue the log in `folder`; what was written so far moves there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = self.log.rename(folder / self.log.name)
+
     def _read_line(self, operation: str, deadline_seconds: float) -> bytes:
         end = time.monotonic() + deadline_seconds
         while b"\n" not in self._pending:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hybrid_ops.engines.devices import Device
 from hybrid_ops.engines.spec import Case, EngineSpec
+from hybrid_ops.engines.standby import Standby
 from hybrid_ops.engines.worker import Worker, WorkerError
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import ConditionMonitor, Limits
@@ -104,13 +105,14 @@ def run_launch(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     peaks: dict[str, Any] | None = None,
     least_seconds: float = 0.0,
+    standby: Standby | None = None,
 ) -> LaunchRecord:
     """Launch `spec` once on `device` and measure `cases` in an order shuffled by the launch's index.
 
     `peaks` are the device's (`asdict` of DevicePeaks), which utilisation is measured against; none without them.
     Generation is repeated beyond a workload's timed iterations until they lasted `least_seconds`, because a machine's
-    speed moves over seconds, but not beyond `MOST_ITERATIONS`. `deadline_seconds` bounds the load and each iteration. A
-    failure is written into the record, never raised.
+    speed moves over seconds, but not beyond `MOST_ITERATIONS`. `deadline_seconds` bounds the load and each iteration.
+    `standby` gives the worker, where launches follow each other. A failure is written into the record, never raised.
     """
     environment = {**device.environment, **spec.environment, **(environment or {})}
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
@@ -126,10 +128,13 @@ def run_launch(
     )
     order = list(cases)
     random.Random(f"{spec.name}:{index}").shuffle(order)  # noqa: S311
+    start = Worker if standby is None else standby.worker
     try:
-        with Worker(spec.worker_module, folder, interpreter, environment) as worker:
+        with start(spec.worker_module, folder, interpreter, environment) as worker:
             tell("loading")
             record.facts = {**load_engine(worker, spec, folder, deadline_seconds), "peaks": peaks}
+            if standby is not None:
+                standby.settle(deadline_seconds)
             with ConditionMonitor(device, [worker.process.pid], limits) as monitor:
                 for number, case in enumerate(order, start=1):
                     tell(f"{case.workload_name} ({number} of {len(order)})")

@@ -58,6 +58,10 @@ class Metric:
     """For a ratio of a comparison: the configuration of attention that it is divided by."""
 
 
+PACE = "output_throughput"
+"""The metric that shows how fast an engine is at all: whether it has warmed up, whether its launches agree."""
+
+
 def _rate(name: str, description: str) -> Metric:
     return Metric(name, "tok/s", Kind.ABSOLUTE, Direction.HIGHER, Scope.DEVICE_CLASS, description)
 

@@ -26,14 +26,12 @@ from hybrid_ops.engines.worker import Worker, WorkerError
 from hybrid_ops.measure.conditions import ConditionMonitor, Limits
 from hybrid_ops.measure.generation import NotAMeasurement, Value, summarize_launch
 from hybrid_ops.measure.launch import CaseRecord, LaunchRecord, iterate, load_engine, run_launch
-from hybrid_ops.measure.metrics import Kind, exact_metrics, find_metric
+from hybrid_ops.measure.metrics import PACE, Kind, exact_metrics, find_metric
 from hybrid_ops.measure.warmup import warm_up
 
 ROUNDS_SECONDS = 10.0
 """How long the interleaved rounds of one case should last."""
 LEAST_ROUNDS, MOST_ROUNDS = 8, 40
-PACE = "output_throughput"
-"""The metric that shows whether an engine has warmed up."""
 LIVE_PLATFORMS = ("cpu",)
 """Where two engines live at once by default. On a GPU vLLM's cache takes what memory there is."""
 

@@ -59,6 +59,8 @@ class CellBaseline(StrictModel):
     """Largest relative change that still passes, such as 0.1. Exact metrics have none."""
     launches: list[float] = []
     """The value of each launch behind `value`: how noisy the cell is."""
+    outliers: list[float] = []
+    """Launches of the same update that it left out, because they lie far from all the others."""
     waiver: WaiverField | None = None
 
     def launch_values(self) -> list[float]:
@@ -84,7 +86,7 @@ class CaseBaseline(StrictModel):
             if metric is None:
                 raise ValueError(f"unknown metric {name!r}; see `hybrid_ops/measure/metrics.py` for the names")
             if metric.kind is Kind.EXACT:
-                if cell.tolerance is not None or cell.launches:
+                if cell.tolerance is not None or cell.launches or cell.outliers:
                     raise ValueError(f"{name} is exact: it has no tolerance and no launches")
                 continue
             if cell.tolerance is None:
@@ -129,6 +131,7 @@ class Update:
     metric: Metric
     value: Value
     launches: list[float]
+    outliers: list[float]
     tolerance: float | None
     definition: str
     recorded: Recorded
@@ -221,14 +224,22 @@ def _apply(document: CommentedMap, update: Update, path: Path) -> Written:
     cell["value"] = update.value if update.metric.kind is Kind.EXACT else _rounded(update.value)
     if update.tolerance is not None:
         cell["tolerance"] = update.tolerance
-        launches = CommentedSeq(_rounded(launch) for launch in update.launches)
-        launches.fa.set_flow_style()
-        cell["launches"] = launches
+        cell["launches"] = _flow_list(update.launches)
+        if update.outliers:
+            cell["outliers"] = _flow_list(update.outliers)
+        else:
+            cell.pop("outliers", None)
     return Written(update.case, update.metric, old, update.value, path)
 
 
 def _flow(mapping: dict[str, Any]) -> CommentedMap:
     result = CommentedMap((key, _flow(value) if isinstance(value, dict) else value) for key, value in mapping.items())
+    result.fa.set_flow_style()
+    return result
+
+
+def _flow_list(values: list[float]) -> CommentedSeq:
+    result = CommentedSeq(_rounded(value) for value in values)
     result.fa.set_flow_style()
     return result
 

@@ -65,6 +65,8 @@ PRIORS: Mapping[str, Mapping[Kind, Prior]] = {
 
 TOLERANCE_DEVIATIONS = 2.5
 """How many standard deviations of an unchanged engine's log-ratio an update's tolerance leaves room for."""
+TOLERANCE_STEPS = 1000
+"""An update's tolerances are rounded up to a whole one of so many parts of 1."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def tolerance_from_launches(values: Sequence[float], prior: Prior, least: float 
     furthest = max(abs(value - mean(logs)) for value in logs)
     later = math.sqrt(noise**2 * (1 + 1 / len(logs)) + 2 * prior.session**2)
     tolerance = max(math.log1p(least), TOLERANCE_DEVIATIONS * later, furthest)
-    return math.ceil(math.expm1(tolerance) * 1000 - 1e-9) / 1000
+    return math.ceil(math.expm1(tolerance) * TOLERANCE_STEPS - 1e-9) / TOLERANCE_STEPS
 
 
 def _refusal(value: Value) -> str | None:

@@ -6,16 +6,22 @@ import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import pstdev
+from statistics import geometric_mean, pstdev
 
-from hybrid_ops.measure.metrics import Kind, Scope
+from hybrid_ops.measure.metrics import PACE, Kind, Scope
 from hybrid_ops.regression.baselines import Baselines, Recorded, Update, Written
-from hybrid_ops.regression.cells import Cell, CellResult
-from hybrid_ops.regression.judge import Settings, tolerance_from_launches
+from hybrid_ops.regression.cells import Cell, CellResult, Launches, observe
+from hybrid_ops.regression.judge import TOLERANCE_STEPS, Prior, Settings, tolerance_from_launches
+from hybrid_ops.regression.outliers import outlier_launches
 from hybrid_ops.regression.verdicts import Verdict
 
 LAUNCHES_OF_AN_UPDATE = 3
 """The fewest launches that a noisy metric's baseline is made of."""
+SPARE_LAUNCHES_OF_AN_UPDATE = 2
+"""How many more an update may make: for those that a machine unfit to measure spoilt, and where they disagree."""
+UNSETTLED = 0.3
+"""The tolerance of a case's pace from which on an update launches its engine again: such a baseline would let most
+regressions pass that anyone looks for, and often a single launch is to blame."""
 UNSTABLE = 0.5
 """The standard deviation of log values between launches from which on a cell is not recorded."""
 
@@ -57,6 +63,30 @@ def update_baselines(
     return UpdateOutcome(baselines.write(updates), kept, refused)
 
 
+def unsettled(cells: Sequence[Cell], launches: Launches, settings: Settings) -> set[str]:
+    """The engine specs whose launches disagree so much about the pace of a case that one more may help."""
+    found = set()
+    for cell in cells:
+        if cell.metric.name == PACE:
+            prior = settings.priors[cell.metric.kind]
+            values, _ = _without_outliers([float(value) for value in observe(cell, launches).values], prior)
+            if len(values) > 1 and tolerance_from_launches(values, prior) > UNSETTLED:
+                found.add(cell.case.spec.launch_name)
+    return found
+
+
+def _without_outliers(launches: list[float], prior: Prior) -> tuple[list[float], list[float]]:
+    """The launches to record, and those to name as outliers: at most one in four, and none of the fewest launches.
+
+    A lone slow launch says that something else used the machine; two of four say that the engine has two speeds.
+    """
+    outliers = outlier_launches(launches, prior.launch)
+    if not outliers or 4 * len(outliers) > len(launches):
+        return launches, []
+    left_out = {outlier.launch for outlier in outliers}
+    return [value for index, value in enumerate(launches) if index not in left_out], [o.value for o in outliers]
+
+
 def _refusal(cell: Cell, result: CellResult) -> str | None:
     if result.verdict in (Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT):
         return f"{result.verdict}: {result.reason}"
@@ -73,27 +103,35 @@ def _refusal(cell: Cell, result: CellResult) -> str | None:
 
 
 def _update(cell: Cell, result: CellResult, settings: Settings, recorded: Recorded) -> Update:
-    exact = cell.metric.kind is Kind.EXACT
-    launches = [] if exact else [float(value) for value in result.launches]
+    value = result.launches[0]
+    launches: list[float] = []
+    outliers: list[float] = []
     tolerance = None
-    if exact:
-        value = result.launches[0]
-    else:
-        assert result.value is not None
-        value = result.value
-        tolerance = tolerance_from_launches(launches, settings.priors[cell.metric.kind])
-        if result.baseline is not None and result.tolerance is not None:
-            tolerance = max(tolerance, result.tolerance)  # a person may have widened it; an update never narrows
+    if cell.metric.kind is not Kind.EXACT:
+        prior = settings.priors[cell.metric.kind]
+        launches, outliers = _without_outliers([float(launch) for launch in result.launches], prior)
+        value = geometric_mean(launches)
+        tolerance = max(tolerance_from_launches(launches, prior), _widened_tolerance(result, prior))
     return Update(
         model=cell.case.spec.model,
         case=cell.case.id,
         metric=cell.metric,
         value=value,
         launches=launches,
+        outliers=outliers,
         tolerance=tolerance,
         definition=cell.case.definition,
         recorded=recorded,
     )
+
+
+def _widened_tolerance(result: CellResult, prior: Prior) -> float:
+    """The old tolerance if a person made it wider than the old launches ask for, which an update keeps; else 0."""
+    if result.tolerance is None:
+        return 0.0
+    launches = [float(launch) for launch in result.baseline_launches]
+    own = tolerance_from_launches(launches, prior) if launches else 0.0
+    return result.tolerance if result.tolerance > own + 1 / TOLERANCE_STEPS else 0.0
 
 
 def provenance(run_id: str, device: str, versions: dict[str, str]) -> Recorded:

@@ -88,15 +88,23 @@ class Suite:
     def baseline_files(self, model: str) -> list[Path]:
         return sorted((self.root / "perf_baselines").glob(f"*/{model}.yaml"))
 
-    def edit_baseline(self, model: str, case: str, metric: str, change: Callable[[Any], Any]) -> Path:
-        """Change one recorded value as a person would, in whichever file it lies."""
-        yaml = round_trip_yaml()
+    def baseline(self, model: str, case: str, metric: str) -> dict[str, Any]:
+        """One recorded cell, from whichever file it lies in."""
+        return self._recorded(model, case, metric)[2]
+
+    def edit_baseline(self, model: str, case: str, metric: str, change: Callable[[Any], Any], **fields: Any) -> Path:
+        """Change one recorded value, and other fields of its cell, as a person would."""
+        path, document, cell = self._recorded(model, case, metric)
+        cell["value"] = change(cell["value"])
+        cell.update(fields)
+        with path.open("w") as file:
+            round_trip_yaml().dump(document, file)
+        return path
+
+    def _recorded(self, model: str, case: str, metric: str) -> tuple[Path, Any, dict[str, Any]]:
         for path in self.baseline_files(model):
-            document = yaml.load(path.read_text())
+            document = round_trip_yaml().load(path.read_text())
             cells = document["cases"].get(case, {}).get("metrics", {})
             if metric in cells:
-                cells[metric]["value"] = change(cells[metric]["value"])
-                with path.open("w") as file:
-                    yaml.dump(document, file)
-                return path
+                return path, document, cells[metric]
         raise AssertionError(f"no baseline of {case} {metric}")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hybrid_ops.measure.metrics import Kind
+from hybrid_ops.regression.judge import PRIORS, tolerance_from_launches
+from hybrid_ops.regression.update import LAUNCHES_OF_AN_UPDATE, SPARE_LAUNCHES_OF_AN_UPDATE
 from tests.plugin.suite import Suite
 
 
@@ -47,6 +52,35 @@ def test_an_unstable_measurement_is_refused(suite: Suite) -> None:
     refused = suite.results()["update"]["refused"]
     assert "unstable" in refused["wild/brief-output_throughput"]
     assert not any("output_throughput" in path.read_text() for path in suite.baseline_files("wild"))
+    assert len(suite.results()["launches"]) == LAUNCHES_OF_AN_UPDATE + SPARE_LAUNCHES_OF_AN_UPDATE
+
+
+def test_a_lone_slow_launch_is_made_up_for_and_named_in_the_file(suite: Suite) -> None:
+    suite.add_model("disturbed", arguments={"slow_launch": 2})
+    suite.run("--update-baselines", "-k", "disturbed/brief-output_throughput")
+    assert len(suite.results()["launches"]) == LAUNCHES_OF_AN_UPDATE + 1
+    cell = suite.baseline("disturbed", "disturbed/brief", "output_throughput")
+    assert cell["launches"] == [500, 500, 500]
+    assert cell["outliers"] == [pytest.approx(500 / 3, rel=1e-4)]
+    assert (cell["value"], cell["tolerance"]) == (500, pytest.approx(0.119, abs=0.02))
+
+    suite.add_model("disturbed", arguments={"slow_launch": 9})
+    suite.run("--update-baselines", "-k", "disturbed/brief-output_throughput")
+    assert "outliers" not in suite.baseline("disturbed", "disturbed/brief", "output_throughput")
+
+
+def test_an_update_narrows_its_own_tolerance_but_not_a_persons(suite: Suite) -> None:
+    suite.add_model("steady")
+    suite.run("--update-baselines")
+    scattered = [400.0, 500.0, 600.0]
+    recorded = tolerance_from_launches(scattered, PRIORS["cpu"][Kind.ABSOLUTE])
+    for metric, tolerance in (("output_throughput", recorded), ("decode_throughput", recorded + 0.1)):
+        suite.edit_baseline(
+            "steady", "steady/brief", metric, lambda value: value, tolerance=tolerance, launches=scattered
+        )
+    suite.run("--update-baselines")
+    assert suite.baseline("steady", "steady/brief", "output_throughput")["tolerance"] < recorded
+    assert suite.baseline("steady", "steady/brief", "decode_throughput")["tolerance"] == recorded + 0.1
 
 
 def test_portable_cells_that_pass_are_not_rewritten(suite: Suite) -> None:
