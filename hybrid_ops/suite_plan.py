@@ -13,7 +13,7 @@ import pytest
 from hybrid_ops.engines.devices import devices, gpus
 from hybrid_ops.engines.spec import SERVER_ENGINE, Case, EngineSpec, RunningServer
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure.metrics import ARITHMETIC_INTENSITY, PEAK_METRICS, Kind, Metric, Scope, metrics_of
+from hybrid_ops.measure.metrics import ARITHMETIC_INTENSITY, PEAK_METRICS, Metric, Scope, metrics_of
 from hybrid_ops.measure.peaks import has_peaks
 from hybrid_ops.measure.utilisation import accounted_model
 from hybrid_ops.models.zoo import ModelEntry, load_zoo
@@ -89,7 +89,7 @@ class SuitePlan:
                 for own in self._cases(model, listed):
                     changed |= own.spec.config_changes.keys()
                     for metric in _metrics_of(own, in_arms):
-                        if metric.kind is not Kind.RATIO:
+                        if metric.of is None:
                             cells.append(Cell(own, metric))
                         elif metric.against is not None:
                             cells.append(Cell(own, metric, self._compared_with(own, listed, metric)))
@@ -217,7 +217,7 @@ def _metrics_of(case: Case, in_arms: bool) -> list[Metric]:
     metrics = metrics_of(case.workload)
     left_out: set[Metric] = set()
     if in_arms:
-        left_out |= {*PEAK_METRICS, *(metric for metric in metrics if metric.kind is Kind.RATIO)}
+        left_out |= {*PEAK_METRICS, *(metric for metric in metrics if metric.of is not None)}
     if isinstance(case.workload, Workload):
         if accounted_model(case.spec) is None:
             left_out |= {*PEAK_METRICS, ARITHMETIC_INTENSITY}

@@ -177,8 +177,10 @@ GIB = 1 << 30
 
 
 def _over(of: str, against: Attention, direction: Direction, description: str) -> Metric:
+    """A ratio of what is deterministic is deterministic too: exact, and without a direction."""
     name = f"{of.removesuffix('_ms')}_over_{against}"
-    return Metric(name, "ratio", Kind.RATIO, direction, Scope.PLATFORM, description, of, against)
+    kind = Kind.RATIO if direction is not Direction.NONE else Kind.EXACT
+    return Metric(name, "ratio", kind, direction, Scope.PLATFORM, description, of, against)
 
 
 COMPARISON_METRICS = (
@@ -207,8 +209,8 @@ COMPARISON_METRICS = (
 )
 """The metrics of each configuration of attention of a comparison."""
 HYBRID_METRICS = (
-    _over("kv_cache_bytes", "full", Direction.LOWER, "Cache bytes held at once over full attention's"),
-    _over("model_bytes", "full", Direction.LOWER, "Bytes of the weights over full attention's"),
+    _over("kv_cache_bytes", "full", Direction.NONE, "Cache bytes held at once over full attention's"),
+    _over("model_bytes", "full", Direction.NONE, "Bytes of the weights over full attention's"),
     _over("throughput_per_gib", "full", Direction.HIGHER, "Throughput per GiB over full attention's"),
     _over("total_token_throughput", "full", Direction.HIGHER, "Throughput over full attention's"),
     _over("total_token_throughput", "sliding", Direction.HIGHER, "Throughput over the sliding window's"),

@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from scipy.stats import quantile_test
+
 from hybrid_ops.engines.devices import Device
 from hybrid_ops.engines.spec import SERVER_ENGINE, Case, EngineSpec
 from hybrid_ops.engines.worker import Worker, WorkerError
@@ -27,6 +29,9 @@ from hybrid_ops.models.zoo import ModelEntry
 from hybrid_ops.workloads.serving import ServingWorkload
 
 WARMUPS = 8
+LEAST_ROUNDS = 6
+"""The fewest from which a median has an interval of `CONFIDENCE` without assuming a distribution."""
+CONFIDENCE = 0.95
 NORMAL_DEVIATION = 1.4826
 """The standard deviation of a normal distribution over the median of its absolute values."""
 COMPARED = ("output_throughput", "mean_ttft_ms", "median_ttft_ms", "mean_tpot_ms", "median_itl_ms", "mean_e2el_ms")
@@ -43,13 +48,21 @@ class Overhead:
     """Median by hand."""
     difference: float
     """Median over the rounds of log(suite / by hand), each from the mean logs of its two runs."""
+    interval: tuple[float, float]
+    """Of that median, with `CONFIDENCE`, by the sign test (Conover 1999, section 3.2)."""
     noise: float
     """Spread of log(first / second) of two equal runs of one round, what A/A shows: 1.4826 times the median of its
     absolute values, which for normal noise is its standard deviation."""
 
     @property
-    def within_noise(self) -> bool:
-        return abs(self.difference) <= self.noise
+    def is_within_noise(self) -> bool:
+        """Whether the whole interval is less than what two equal runs differ by."""
+        return max(map(abs, self.interval)) <= self.noise
+
+    @property
+    def is_beyond_noise(self) -> bool:
+        """Whether all of it is more. Neither: more rounds would tell."""
+        return self.interval[0] > self.noise or self.interval[1] < -self.noise
 
 
 def measure_overhead(
@@ -62,7 +75,10 @@ def measure_overhead(
     deadline_seconds: float = 300.0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[Overhead]:
-    """Measure `load` both ways in so many rounds, after one of each to warm up. Raises WorkerError, NotAMeasurement."""
+    """Measure `load` both ways in `LEAST_ROUNDS` rounds or more, after one of each to warm up.
+
+    Raises WorkerError and NotAMeasurement.
+    """
     spec = EngineSpec(model, entry, device.platform, arguments=load.arguments, engine=SERVER_ENGINE)
     case = Case(spec, "overhead", load)
     order = random.Random(load.seed)  # noqa: S311
@@ -87,7 +103,7 @@ def measure_overhead(
             for name in order.sample(["suite", "suite", "hand", "hand"], 4):
                 results[name].append(ways[name]())
             seen.append(results)
-    return [_compare(metric, seen) for metric in COMPARED]
+    return [compare_ways(metric, seen) for metric in COMPARED]
 
 
 def bench_by_hand(
@@ -109,17 +125,20 @@ def bench_by_hand(
         return json.loads(result.read_text(encoding="utf-8"))
 
 
-def _compare(metric: str, rounds: Sequence[dict[str, list[dict[str, Any]]]]) -> Overhead:
+def compare_ways(metric: str, rounds: Sequence[dict[str, list[dict[str, Any]]]]) -> Overhead:
+    """Compare the two runs of each round through the `suite` with the two by `hand`, in `LEAST_ROUNDS` or more."""
     suite = [[float(result[metric]) for result in results["suite"]] for results in rounds]
     hand = [[float(result[metric]) for result in results["hand"]] for results in rounds]
     equal_runs = [math.log(first / second) for first, second in (*suite, *hand)]
     between = [
         fmean(map(math.log, ours)) - fmean(map(math.log, theirs)) for ours, theirs in zip(suite, hand, strict=True)
     ]
+    interval = quantile_test(between, p=0.5).confidence_interval(CONFIDENCE)
     return Overhead(
         metric,
         median(value for pair in suite for value in pair),
         median(value for pair in hand for value in pair),
         median(between),
+        (float(interval.low), float(interval.high)),
         NORMAL_DEVIATION * median(map(abs, equal_runs)),
     )

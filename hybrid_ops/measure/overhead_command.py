@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("model", metavar="MODEL", help="a model of the zoo")
     parser.add_argument("--load", default="serving-random", metavar="NAME", help="a load (default serving-random)")
-    parser.add_argument("--rounds", type=parse_count, default=6, metavar="N", help="rounds of four runs (default 6)")
+    parser.add_argument("--rounds", type=parse_count, default=12, metavar="N", help="rounds of four runs (default 12)")
     parser.add_argument(
         "--num-prompts",
         type=parse_count,
@@ -34,10 +34,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the comparison. Exit code 1 if a metric differs by more than its A/A noise. Raises InputError."""
+    """Print the comparison. Exit code 0 if every metric surely differs by less than its noise, else 1.
+
+    Raises InputError.
+    """
     from hybrid_ops.engines.worker import WorkerError
     from hybrid_ops.measure.generation import NotAMeasurement
-    from hybrid_ops.measure.overhead import measure_overhead
+    from hybrid_ops.measure.overhead import LEAST_ROUNDS, measure_overhead
 
     zoo, loads = load_zoo(), load_suites().serving
     if args.model not in zoo:
@@ -45,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     if args.load not in loads or loads[args.load].dataset_file is not None:
         drawn = ", ".join(name for name, load in loads.items() if load.dataset_file is None)
         raise InputError(f"no random load is named {args.load!r}; there are {drawn}")
-    if args.rounds < 2:
-        raise InputError("--rounds: at least 2, to know the noise")
+    if args.rounds < LEAST_ROUNDS:
+        raise InputError(f"--rounds: at least {LEAST_ROUNDS}, to know the error of a difference; not {args.rounds}")
     try:
         with lease(devices("cuda" if gpus() else "cpu")) as device, tempfile.TemporaryDirectory() as folder:
             found = measure_overhead(
@@ -60,15 +63,21 @@ def run(args: argparse.Namespace) -> int:
             )
     except (WorkerError, NotAMeasurement) as error:
         raise InputError(f"{args.model}/{args.load} failed to run: {error}") from None
-    rows = [["metric", "through the suite", "by hand", "difference", "A/A noise", ""]]
+    rows = [["metric", "through the suite", "by hand", "difference", "95 % interval", "A/A noise", ""]]
     for one in found:
-        verdict = "within the noise" if one.within_noise else "BEYOND THE NOISE"
+        verdict = "open: more --rounds"
+        if one.is_within_noise:
+            verdict = "within the noise"
+        elif one.is_beyond_noise:
+            verdict = "BEYOND THE NOISE"
+        low, high = one.interval
         rows.append(
             [
                 one.metric,
                 f"{one.suite:.4g}",
                 f"{one.by_hand:.4g}",
                 f"{one.difference:+.1%}",
+                f"{low:+.1%} to {high:+.1%}",
                 f"±{one.noise:.1%}",
                 verdict,
             ]
@@ -78,4 +87,4 @@ def run(args: argparse.Namespace) -> int:
         f"on {device.name}"
     )
     print(format_table(rows))
-    return 0 if all(one.within_noise for one in found) else 1
+    return 0 if all(one.is_within_noise for one in found) else 1

@@ -40,7 +40,8 @@ class Prior:
     launch: float
     """Between launches of one session."""
     session: float
-    """Between sessions (hours, days) on one machine; no number of launches in a session reduces it."""
+    """Between sessions (hours, days) on one machine; no number of launches in a session reduces it. Of a ratio between
+    two engines, whose baseline is every machine's: between machines too."""
     pair: float
     """Between log-ratios of live launch pairs (A/B)."""
     degrees: float = 3.0
@@ -52,11 +53,11 @@ class Prior:
 PRIORS: Mapping[str, Mapping[Kind, Prior]] = {
     "cpu": {
         Kind.ABSOLUTE: Prior(launch=0.04, session=0.02, pair=0.02),
-        Kind.RATIO: Prior(launch=0.03, session=0.01, pair=0.02),
+        Kind.RATIO: Prior(launch=0.10, session=0.12, pair=0.02),
     },
     "cuda": {
         Kind.ABSOLUTE: Prior(launch=0.01, session=0.003, pair=0.01),
-        Kind.RATIO: Prior(launch=0.005, session=0.001, pair=0.005),
+        Kind.RATIO: Prior(launch=0.015, session=0.05, pair=0.005),
     },
 }
 """By platform; another one, such as a running server's, has the CPU's, which are measured on a shared two-core machine
