@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from hybrid_ops.engines.devices import Device, devices, lease
@@ -23,7 +25,7 @@ from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.environment import machine_facts, suite_versions
 from hybrid_ops.measure.launch import LaunchRecord, run_launch
 from hybrid_ops.measure.metrics import PEAK_METRICS, Kind
-from hybrid_ops.measure.pair import Arm, PairRecord, run_pair
+from hybrid_ops.measure.pair import Arm, Pair, PairRecord, run_pair
 from hybrid_ops.measure.peaks import read_peaks, run_peaks
 from hybrid_ops.measure.store import RunStore
 from hybrid_ops.regression.baselines import Baselines
@@ -167,8 +169,8 @@ class PerfRun:
     ) -> dict[str, list[str]]:
         """The cases to measure in round `number`, by engine spec name.
 
-        The first round launches everything. After it, what is still undecided is launched again while the budget
-        lasts; an update launches everything often enough to know its spread.
+        The first round launches everything. After it, what is still undecided is launched again as far as the budget
+        goes; an update launches everything often enough to know its spread.
         """
         everything = {name: [case.id for case in cases] for name, cases in planned.items()}
         if number == 1:
@@ -199,18 +201,17 @@ class PerfRun:
         undecided = {result.cell for result in results if not result.decided}
         undecided |= {claim.cell for claim in self._claims(records) if claim.outcome is Outcome.UNDECIDED}
         wanted: dict[str, list[str]] = {}
+        open_cells: Counter[str] = Counter()
         for cell in self.cells:
             if cell.id in undecided:
                 for case in filter(None, (cell.case, cell.reference)):
+                    open_cells[case.spec.launch_name] += 1
                     cases = wanted.setdefault(case.spec.launch_name, [])
                     if case.id not in cases:
                         cases.append(case.id)
         durations = [record.seconds for group in records.values() for record in group]
-        expected = len(wanted) * sum(durations) / len(durations)
-        spent = time.monotonic() - self.started - self.waited_seconds
-        if spent + expected > self.options.budget_seconds:
-            return {}
-        return wanted
+        left = self.options.budget_seconds - (time.monotonic() - self.started - self.waited_seconds)
+        return {name: wanted[name] for name in fitting(open_cells, durations, left)}
 
     def _launch_round(self, number: int, planned: dict[str, list[Case]], wanted: dict[str, dict[str, Any]]) -> None:
         makers: dict[tuple[str, int], Callable[[], Any]] = {}
@@ -360,7 +361,9 @@ class ArmsRun(PerfRun):
     ) -> Any:
         assert self.options.arms is not None
         folder = self.store.launch_folder(spec.launch_name, index)
-        return run_pair(spec, cases, index, device, folder, self.options.arms, self.options.deadline_seconds, tell)
+        return run_pair(
+            Pair(spec, cases, index, device, folder, self.options.arms, self.options.deadline_seconds, tell)
+        )
 
     def _judge(self, records: dict[str, list[Any]], budget_left: bool) -> list[CellResult]:
         noise = self.measured_noise.by_cell if self.options.arms_differ else {}
@@ -382,6 +385,16 @@ def _cases_by_spec(cells: Sequence[Cell]) -> dict[str, list[Case]]:
         for case in filter(None, (cell.case, cell.reference)):
             planned.setdefault(case.spec.launch_name, {}).setdefault(case.id, case)
     return {name: list(cases.values()) for name, cases in planned.items()}
+
+
+def fitting(open_cells: Counter[str], durations: Sequence[float], seconds_left: float) -> list[str]:
+    """The engines to launch again in the time that is left, those with the most open cells first.
+
+    `durations` are the seconds that launches have taken so far.
+    """
+    if not open_cells or seconds_left <= 0:
+        return []
+    return [name for name, _ in open_cells.most_common(int(seconds_left / fmean(durations)))]
 
 
 def _hopeless(records: Sequence[Any]) -> bool:

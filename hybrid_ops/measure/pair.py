@@ -85,92 +85,81 @@ class PairRecord:
         return cls(**document, arms=arms)
 
 
-def run_pair(
-    spec: EngineSpec,
-    cases: list[Case],
-    index: int,
-    device: Device,
-    folder: Path,
-    arms: tuple[Arm, Arm],
-    deadline_seconds: float,
-    tell: Callable[[str], None] = lambda text: None,
-) -> PairRecord:
-    """Measure `cases` on both arms of `spec` and return the pair. A failure is written into the record."""
+@dataclass(frozen=True)
+class Pair:
+    """A launch pair to be made: the `index`-th of `spec`, to measure `cases` on both `arms`."""
+
+    spec: EngineSpec
+    cases: list[Case]
+    index: int
+    device: Device
+    folder: Path
+    arms: tuple[Arm, Arm]
+    deadline_seconds: float
+    tell: Callable[[str], None] = lambda text: None
+
+
+def run_pair(pair: Pair) -> PairRecord:
+    """Make the pair and return its record. A failure is written into it."""
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    mode: Literal["live", "alternate"] = "live" if device.platform in LIVE_PLATFORMS else "alternate"
-    measure = _run_live if mode == "live" else _run_alternately
-    first, second = measure(spec, cases, index, device, folder, arms, deadline_seconds, tell)
+    mode: Literal["live", "alternate"] = "live" if pair.device.platform in LIVE_PLATFORMS else "alternate"
+    first, second = _run_live(pair) if mode == "live" else _run_alternately(pair)
     return PairRecord(
-        engine=spec.launch_name,
-        index=index,
+        engine=pair.spec.launch_name,
+        index=pair.index,
         started=started,
         seconds=time.monotonic() - clock,
         mode=mode,
         arms=[first, second],
-        log_ratios={case.id: _log_ratios(first.cases.get(case.id), second.cases.get(case.id), mode) for case in cases},
+        log_ratios={
+            case.id: _log_ratios(first.cases.get(case.id), second.cases.get(case.id), mode) for case in pair.cases
+        },
     )
 
 
-def _run_alternately(
-    spec: EngineSpec,
-    cases: list[Case],
-    index: int,
-    device: Device,
-    folder: Path,
-    arms: tuple[Arm, Arm],
-    deadline_seconds: float,
-    tell: Callable[[str], None],
-) -> list[LaunchRecord]:
-    order = arms if index % 2 else arms[::-1]
+def _run_alternately(pair: Pair) -> list[LaunchRecord]:
+    order = pair.arms if pair.index % 2 else pair.arms[::-1]
     records = {}
     for arm in order:
         records[arm.name] = run_launch(
-            spec.with_arguments(arm.arguments),
-            [case.with_arguments(arm.arguments) for case in cases],
-            index,
-            device,
-            folder / arm.name,
-            deadline_seconds,
+            pair.spec.with_arguments(arm.arguments),
+            [case.with_arguments(arm.arguments) for case in pair.cases],
+            pair.index,
+            pair.device,
+            pair.folder / arm.name,
+            pair.deadline_seconds,
             arm.environment,
-            partial(_tell_arm, tell, arm.name),
+            partial(_tell_arm, pair.tell, arm.name),
             arm.interpreter,
         )
-    return [records[arm.name] for arm in arms]
+    return [records[arm.name] for arm in pair.arms]
 
 
-def _run_live(
-    spec: EngineSpec,
-    cases: list[Case],
-    index: int,
-    device: Device,
-    folder: Path,
-    arms: tuple[Arm, Arm],
-    deadline_seconds: float,
-    tell: Callable[[str], None],
-) -> list[LaunchRecord]:
-    records = [_empty_record(spec, arm, index, device, folder / arm.name) for arm in arms]
-    order = random.Random(f"{spec.name}:{index}")  # noqa: S311
-    shuffled = order.sample(cases, len(cases))
+def _run_live(pair: Pair) -> list[LaunchRecord]:
+    spec, deadline_seconds = pair.spec, pair.deadline_seconds
+    records = [_empty_record(pair, arm) for arm in pair.arms]
+    order = random.Random(f"{spec.name}:{pair.index}")  # noqa: S311
+    shuffled = order.sample(pair.cases, len(pair.cases))
     failing = records[0]
     try:
         with ExitStack() as stack:
             workers = []
-            for arm, record in zip(arms, records):
+            for arm, record in zip(pair.arms, records):
                 failing = record
                 workers.append(
                     stack.enter_context(
-                        Worker(spec.worker_module, folder / arm.name, arm.interpreter, record.environment)
+                        Worker(spec.worker_module, pair.folder / arm.name, arm.interpreter, record.environment)
                     )
                 )
-            for arm, record, worker in zip(arms, records, workers):
+            for arm, record, worker in zip(pair.arms, records, workers):
                 failing = record
-                tell(f"arm {arm.name}: loading")
+                pair.tell(f"arm {arm.name}: loading")
                 record.facts = load_engine(
-                    worker, spec.with_arguments(arm.arguments), folder / arm.name, deadline_seconds
+                    worker, spec.with_arguments(arm.arguments), pair.folder / arm.name, deadline_seconds
                 )
-            with ConditionMonitor(device, [worker.process.pid for worker in workers], Limits()) as monitor:
+            with ConditionMonitor(pair.device, [worker.process.pid for worker in workers], Limits()) as monitor:
                 for number, case in enumerate(shuffled, start=1):
-                    tell(f"{case.workload_name} ({number} of {len(cases)}), both arms interleaved")
+                    pair.tell(f"{case.workload_name} ({number} of {len(shuffled)}), both arms interleaved")
                     for record in records:
                         record.cases[case.id] = CaseRecord()
                     for arm_index in _turns(case, workers, records, order, deadline_seconds):
@@ -195,13 +184,13 @@ def _turns(
     case: Case, workers: list[Worker], records: list[LaunchRecord], order: random.Random, deadline_seconds: float
 ) -> list[int]:
     """Warm both arms up and return the interleaved turns of the case: in each round both arms, in random order."""
-    longest = 0.0
+    latest = 0.0
     for _ in range(max(1, case.workload.warmup_iterations)):
         for worker, record in zip(workers, records):
             begin = time.monotonic()
             record.cases[case.id].warmup.append(iterate(worker, case, record.facts, deadline_seconds, True))
-            longest = time.monotonic() - begin
-    rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, math.ceil(ROUNDS_SECONDS / (2 * longest))))
+            latest = time.monotonic() - begin
+    rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, math.ceil(ROUNDS_SECONDS / (2 * latest))))
     return [arm for _ in range(rounds) for arm in order.sample((0, 1), 2)]
 
 
@@ -238,16 +227,16 @@ def _unsettled_rounds(first: CaseRecord, second: CaseRecord) -> int:
     return max(warm_up(samples).iterations for samples in arms)
 
 
-def _empty_record(spec: EngineSpec, arm: Arm, index: int, device: Device, folder: Path) -> LaunchRecord:
+def _empty_record(pair: Pair, arm: Arm) -> LaunchRecord:
     return LaunchRecord(
-        engine=spec.launch_name,
-        index=index,
+        engine=pair.spec.launch_name,
+        index=pair.index,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=0.0,
-        log=str(folder / "engine.log"),
-        device=asdict(device),
-        arguments=spec.with_arguments(arm.arguments).engine_arguments,
-        environment={**device.environment, **arm.environment},
+        log=str(pair.folder / arm.name / "engine.log"),
+        device=asdict(pair.device),
+        arguments=pair.spec.with_arguments(arm.arguments).engine_arguments,
+        environment={**pair.device.environment, **pair.spec.environment, **arm.environment},
     )
 
 

@@ -5,13 +5,17 @@ import json
 import pytest
 import torch
 
-from hybrid_ops.engines import layer_bench
+from hybrid_ops.engines.layer_bench import __main__ as program
+from hybrid_ops.engines.layer_bench import cases
+from hybrid_ops.engines.layer_bench.memory import live_storages, peak_memory
+from hybrid_ops.engines.layer_bench.tables import table
+from hybrid_ops.engines.layer_bench.timing import measure, summarise
 
 FLOATS = 1_000_000
 
 
 def test_the_memory_follower_counts_what_is_alive_together():
-    with layer_bench._live_storages() as peak:
+    with live_storages() as peak:
         a = torch.zeros(FLOATS)
         b = a + 1
         del a
@@ -27,14 +31,14 @@ def test_the_memory_follower_counts_what_is_alive_together():
 @pytest.mark.parametrize("layer", ["delta_rule", "ssd", "window"])
 def test_memory_is_linear_in_the_length(layer):
     """Twice the tokens take at most twice the bytes: no T × T matrix anywhere."""
-    short, long = (layer_bench.peak_memory(layer, tokens=tokens) for tokens in (2048, 4096))
+    short, long = (peak_memory(layer, tokens=tokens) for tokens in (2048, 4096))
     assert long <= 2 * short
 
 
 def test_contenders_are_interleaved_and_counted():
     calls: list[str] = []
     named = {name: (lambda name=name: calls.append(name)) for name in ("ours", "a", "b")}
-    samples = layer_bench.measure(named, repeats=4, warmups=1)
+    samples = measure(named, repeats=4, warmups=1)
     assert {name: len(times) for name, times in samples.items()} == {"ours": 4, "a": 4, "b": 4}
     rounds = [calls[i : i + 3] for i in range(0, 15, 3)]
     assert all(sorted(names) == ["a", "b", "ours"] for names in rounds)
@@ -42,19 +46,18 @@ def test_contenders_are_interleaved_and_counted():
 
 
 def test_ratios_are_taken_within_a_round():
-    summary = layer_bench.summarise({"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 4.0]})
+    summary = summarise({"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 4.0]})
     assert summary["peer"] == {"min": 2.0, "median": 4.0, "ratio": 2.0}
-    assert "met" in layer_bench.table("delta_rule/forward", summary | {"transformers": summary["peer"]})
+    assert "met" in table("delta_rule/forward", summary | {"transformers": summary["peer"]})
 
 
 def test_every_case_runs_and_its_json_holds_every_sample(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(layer_bench, "TOKENS", 64)
-    small = {name: (lambda device, tokens, make=make: make(device, 64)) for name, make in layer_bench._LAYERS.items()}
-    monkeypatch.setattr(layer_bench, "_LAYERS", small)
-    monkeypatch.setattr(layer_bench, "MEMORY_LENGTHS", (64,))
-    assert layer_bench.main(["--repeats", "2", "--json", str(tmp_path / "samples.json")]) == 0
+    for name, make in list(cases.LAYERS.items()):
+        monkeypatch.setitem(cases.LAYERS, name, lambda device, tokens, make=make: make(device, 64))
+    monkeypatch.setattr(program, "MEMORY_LENGTHS", (64,))
+    assert program.main(["--repeats", "2", "--json", str(tmp_path / "samples.json")]) == 0
     record = json.loads((tmp_path / "samples.json").read_text())
-    assert set(record["samples_s"]) == set(layer_bench.CASES)
+    assert set(record["samples_s"]) == set(cases.CASES)
     assert all(len(times) == 2 for case in record["samples_s"].values() for times in case.values())
     assert set(record["peak_bytes"]) == {"delta_rule", "ssd", "selective_scan", "window"}
     assert "theirs/ours" in capsys.readouterr().out
@@ -62,4 +65,4 @@ def test_every_case_runs_and_its_json_holds_every_sample(tmp_path, monkeypatch, 
 
 def test_an_unknown_case_is_refused_by_name():
     with pytest.raises(ValueError, match=r"^case: 'attention'"):
-        layer_bench.contenders("attention")
+        cases.contenders("attention")

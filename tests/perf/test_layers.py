@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-import hybrid_ops.engines.layer_bench as layer_bench
+from hybrid_ops.engines import layer_bench
 from hybrid_ops.engines.devices import devices, lease
+from hybrid_ops.engines.layer_bench.tables import GOALS
 
 Samples = dict[str, dict[str, list[float]]]
 """Seconds of each contender in each round, by case."""
@@ -53,8 +54,8 @@ def samples(
     output = tmp_path_factory.mktemp("layers") / "samples.json"
     platform = "cuda" if devices("cuda") and request.config.option.perf_device != "cpu" else "cpu"
     repeats = REPEATS.get(request.config.option.perf_suite, MORE_REPEATS)
-    command = [sys.executable, str(Path(layer_bench.__file__)), "--json", str(output), "--repeats", str(repeats)]
-    command += ["--no-memory", "--device", platform, "--cases", *dict.fromkeys(case for case, _ in layer_bench.GOALS)]
+    command = [sys.executable, str(Path(layer_bench.__file__).parent), "--json", str(output), "--repeats", str(repeats)]
+    command += ["--no-memory", "--device", platform, "--cases", *dict.fromkeys(case for case, _ in GOALS)]
     with lease(devices(platform)) as device:
         variables = {**os.environ, **{name: value or "" for name, value in device.environment.items()}}
         done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
@@ -67,11 +68,11 @@ def samples(
 
 
 @pytest.mark.perf
-@pytest.mark.parametrize(("case", "peer"), layer_bench.GOALS, ids=lambda value: value.replace(" ", "-"))
+@pytest.mark.parametrize(("case", "peer"), GOALS, ids=lambda value: value.replace(" ", "-"))
 def test_layer(samples: Samples, record_property: object, case: str, peer: str) -> None:
     if peer not in samples[case]:
         pytest.skip(f"{peer} does not run here")
-    goal = layer_bench.GOALS[case, peer]
+    goal = GOALS[case, peer]
     ratios = Ratios(np.array(samples[case][peer]) / np.array(samples[case]["ours"]))
     low, high = ratios.interval
     record_property("ratio", ratios.median)

@@ -1,0 +1,38 @@
+"""The goals, and the results as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+GOALS: dict[tuple[str, str], float] = {
+    ("delta_rule/forward", "transformers"): 1.6,
+    ("delta_rule/forward", "matmul floor"): 1 / 2.2,
+    ("ssd/forward", "transformers"): 2.0,
+    ("ssd/forward", "vLLM"): 1 / 2.5,
+    ("window/forward", "SDPA, dense mask"): 2.0,
+}
+"""The least ratio (their time over ours) that is aimed for on a CPU in float32, by case and peer."""
+
+TABLE_HEADER = f"{'case':<24} {'contender':<28} {'min ms':>9} {'median ms':>10} {'theirs/ours':>12}  goal"
+
+
+def table(case: str, summary: Mapping[str, Mapping[str, float]]) -> str:
+    """The summary of a case as text: a row a contender, the fastest first, with the goal where there is one."""
+    lines = []
+    for name, row in sorted(summary.items(), key=lambda item: item[1]["median"]):
+        goal = GOALS.get((case, name))
+        verdict = "" if goal is None else f"{goal:.2f} {'met' if row['ratio'] >= goal else 'missed'}"
+        times = f"{row['min'] * 1e3:>9.2f} {row['median'] * 1e3:>10.2f} {row['ratio']:>12.2f}"
+        lines.append(f"{case:<24} {name:<28} {times}  {verdict}".rstrip())
+    return "\n".join(lines)
+
+
+def memory_table(results: Mapping[str, Mapping[int, int]]) -> str:
+    """Peak bytes a token by layer and length: constant where memory is linear in T."""
+    lengths = next(iter(results.values()))
+    lines = [f"{'layer':<24} " + " ".join(f"{'T = ' + str(tokens):>12}" for tokens in lengths)]
+    lines += [
+        f"{layer:<24} " + " ".join(f"{peak / tokens:>10.0f} B" for tokens, peak in peaks.items())
+        for layer, peaks in results.items()
+    ]
+    return "\n".join(lines)
