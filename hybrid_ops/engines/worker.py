@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,11 +57,18 @@ class Worker:
         self.log = folder / "engine.log"
         self._site = folder / "site"
         write_import_path(self._site)
+        # An engine that is killed leaves its temporary files. They get a folder of their own, of a short path because
+        # sockets are made in it.
+        self._temporary = Path(tempfile.mkdtemp(prefix="hybrid-ops-"))
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
         variables = {**os.environ, **(environment or {})}
         variables |= {
             "PYTHONPATH": str(self._site),
+            "TMPDIR": str(self._temporary),
+            # What torch compiled is kept where torch keeps it by itself.
+            "TORCHINDUCTOR_CACHE_DIR": variables.get("TORCHINDUCTOR_CACHE_DIR")
+            or str(Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             READ_DESCRIPTOR: str(request_read),
@@ -81,6 +90,7 @@ class Worker:
         except OSError as error:
             os.close(request_write)
             os.close(reply_read)
+            shutil.rmtree(self._temporary, ignore_errors=True)
             raise WorkerError(f"cannot start {interpreter}: {error.strerror or error}", self.log) from None
         finally:
             os.close(request_read)
@@ -149,7 +159,8 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(GRACE_SECONDS)
         self.kill()
-        shutil.rmtree(self._site, ignore_errors=True)
+        for folder in (self._site, self._temporary):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def kill(self) -> None:
         """Kill the whole process group now."""

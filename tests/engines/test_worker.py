@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -21,6 +22,19 @@ def test_a_worker_ends_with_its_block(tmp_path: Path) -> None:
         process = worker.process.pid
     assert not psutil.pid_exists(process)
     assert not (tmp_path / "site").exists()
+
+
+def test_a_workers_temporary_files_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for is_killed in (False, True):
+        with Worker(NOOP, tmp_path / "launch") as worker:
+            worker.request("load", 30, model="m", arguments={})
+            folder = Path(psutil.Process(worker.process.pid).environ()["TMPDIR"])
+            assert folder.parent == tmp_path
+            (folder / "left behind").touch()
+            if is_killed:
+                worker.kill()
+        assert not folder.exists()
 
 
 def test_a_worker_sees_this_package_alone_on_its_path(tmp_path: Path) -> None:
