@@ -177,7 +177,7 @@ class PerfRun:
             return everything
         # An exact metric is known after one launch.
         noisy = {
-            case.spec.name
+            case.spec.launch_name
             for cell in self.cells
             if cell.metric.kind is not Kind.EXACT
             for case in filter(None, (cell.case, cell.reference))

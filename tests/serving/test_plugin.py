@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_ops.regression.update import LAUNCHES_OF_AN_UPDATE
 from tests.plugin.suite import Suite
 from tests.serving.conftest import FAKE_COMMAND, FAKE_SERVER
 from tests.serving.fake_server import STATUS_500
@@ -100,6 +101,16 @@ def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
         result.stdout.fnmatch_lines([line])
     [written] = serving_suite.root.glob("perf_results/*/serving.txt")
     assert written.read_text().count("Serving Benchmark Result") == 3
+
+
+def test_an_update_launches_the_server_often_enough_to_record_it(serving_suite: Suite) -> None:
+    serving_suite.add_model("fake", server_command=list(FAKE_COMMAND))
+    serving_suite.run("--update-baselines", "-k", "load-c1-output_throughput")
+    document = serving_suite.results()
+    assert len(document["launches"]) >= LAUNCHES_OF_AN_UPDATE
+    assert document["update"]["refused"] == {}
+    recorded = serving_suite.baseline("fake", "fake/load-c1", "output_throughput")
+    assert len(recorded["launches"]) >= LAUNCHES_OF_AN_UPDATE
 
 
 def test_the_same_cases_on_a_running_server(serving_suite: Suite, running_server: str) -> None:
