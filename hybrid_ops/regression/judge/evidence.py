@@ -1,0 +1,64 @@
+"""What is known of one cell before it is judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from hybrid_ops.measure.metrics import Direction, Kind
+from hybrid_ops.regression.statistics import Noise, mean
+
+Value = float | int | str | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one cell. Values are per launch, in launch order, in the metric's unit."""
+
+    kind: Kind
+    direction: Direction
+    current: Sequence[Value] = ()
+    baseline: Sequence[Value] = ()
+    tolerance: float = 0.0
+    """Relative: 0.05 allows 5 %. Its log, log(1 + tolerance), is used on both sides of the baseline."""
+    pairs: Sequence[float] | None = None
+    """A/B: log(current arm / baseline arm) of each launch pair; `baseline` and `current` are then only shown."""
+    launch_noise: Noise | None = None
+    """The noise measured by A/A on this machine, in place of the kind's prior."""
+    session_noise: Noise | None = None
+    """The noise between sessions measured on this machine, in place of the kind's prior."""
+    baseline_sessions: int = 1
+    """In how many sessions the baseline's launches were made."""
+
+    @property
+    def sign(self) -> float:
+        """1 where a greater value is worse, else -1: it turns a log-ratio into badness and back."""
+        return 1.0 if self.direction is Direction.LOWER else -1.0
+
+
+def is_measurement(value: Value) -> TypeGuard[float]:
+    """Whether a value of a noisy metric may be judged: a number that is positive and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value > 0
+
+
+def is_exact_value(value: Value) -> bool:
+    """Whether a value of an exact metric may be compared: a text or a number that is finite."""
+    return value is not None and (not isinstance(value, float) or math.isfinite(value))
+
+
+def logs(values: Sequence[Value]) -> list[float]:
+    """The natural logarithms of measurements; a text or None among them is passed over."""
+    return [math.log(value) for value in values if isinstance(value, int | float)]
+
+
+def geometric_mean(values: Sequence[Value]) -> float | None:
+    """The geometric mean of measurements, or None of none."""
+    if not values:
+        return None
+    own = logs(values)
+    # From the first value, so that equal launches give back exactly their value.
+    return float(values[0] or 0) * math.exp(mean([log - own[0] for log in own]))

@@ -1,0 +1,127 @@
+"""The judge's sentences, word for word: one for each ground, and for each form that it has."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hybrid_ops.measure.metrics import Direction, Kind
+from hybrid_ops.regression.judge import Evidence, Ground, Settings, Value, judge_cell
+
+BASELINE = (100.0, 101.0, 99.0, 100.5, 99.6)
+
+
+def noisy(*current: Value, baseline: tuple[Value, ...] = BASELINE, tolerance: float = 0.025) -> Evidence:
+    return Evidence(Kind.ABSOLUTE, Direction.LOWER, current, baseline, tolerance)
+
+
+def pairs(*log_ratios: float) -> Evidence:
+    return Evidence(Kind.ABSOLUTE, Direction.LOWER, tolerance=0.05, pairs=log_ratios)
+
+
+def exact(*current: Value, baseline: tuple[Value, ...] = (12,)) -> Evidence:
+    return Evidence(Kind.EXACT, Direction.NONE, current, baseline)
+
+
+SENTENCES = [
+    (exact(), Ground.NOTHING_MEASURED, "No launch was measured."),
+    (noisy(), Ground.NOTHING_MEASURED, "No launch was measured."),
+    (pairs(), Ground.NOTHING_MEASURED, "Refused: no launch pair was measured."),
+    (exact(12, None), Ground.REFUSED_VALUE, "Refused: the measurement None is not a value."),
+    (noisy(100.0, "12"), Ground.REFUSED_VALUE, "Refused: '12' is not a number (1 of 2 launches)."),
+    (noisy(100.0, -1.0, 0), Ground.REFUSED_VALUE, "Refused: -1.0 is not a measurement (2 of 3 launches)."),
+    (pairs(0.01, math.inf), Ground.REFUSED_VALUE, "Refused: inf is not a log-ratio."),
+    (exact(12, baseline=(math.nan,)), Ground.REFUSED_BASELINE, "Refused: the baseline nan is not a value."),
+    (
+        noisy(100.0, baseline=(100.0, True)),
+        Ground.REFUSED_BASELINE,
+        "The baseline is refused: True is not a number (1 of 2 launches).",
+    ),
+    (exact(12, baseline=()), Ground.MISSING_BASELINE, "Measured 12, but there is no baseline to compare with."),
+    (
+        noisy(100.0, 101.0, baseline=()),
+        Ground.MISSING_BASELINE,
+        "Measured 100.499 in 2 launches, but there is no baseline to compare with.",
+    ),
+    (exact(12), Ground.EXACTLY_EQUAL, "Exactly 12."),
+    (exact(13), Ground.EXACTLY_DIFFERENT, "13 where the baseline has 12: an exact metric must not differ."),
+    (exact(12, 13, 12), Ground.LAUNCHES_DISAGREE, "An exact metric, but the launches differ among themselves: 12, 13."),
+    (
+        exact(12, baseline=(12, 14)),
+        Ground.BASELINE_DISAGREES,
+        "An exact metric, but the baseline's launches differ among themselves: 12, 14.",
+    ),
+    (
+        noisy(100.1),
+        Ground.WITHIN_TOLERANCE,
+        "+0.1% (worse) after 1 launch, confidence interval -1.8% to +2.0%, "
+        "within the tolerance of 2.5%: twice as much is excluded; "
+        "the tolerance is below the minimum detectable effect of 2.7%.",
+    ),
+    (
+        pairs(0.001, -0.002, 0.0),
+        Ground.WITHIN_TOLERANCE,
+        "-0.0% (better) after 3 launch pairs, confidence interval -0.9% to +0.9%, "
+        "within the tolerance of 5.0%: twice as much is excluded.",
+    ),
+    (
+        noisy(106.0, 106.3, 105.9),
+        Ground.BEYOND_TOLERANCE,
+        "+6.0% (worse) after 3 launches, confidence interval +4.2% to +7.9%, "
+        "wholly worse than the tolerance of 2.5% (p = 4e-07).",
+    ),
+    (
+        noisy(94.0, 93.8, 94.1),
+        Ground.BETTER_THAN_TOLERANCE,
+        "-6.0% (better) after 3 launches, confidence interval -7.7% to -4.4%, "
+        "wholly better than the tolerance of 2.5%: record it.",
+    ),
+    (
+        noisy(105.0),
+        Ground.LAUNCH_AGAIN,
+        "+5.0% (worse) after 1 launch, confidence interval +2.1% to +7.9%, "
+        "still on both sides of the tolerance of 2.5%: launch again; "
+        "the tolerance is below the minimum detectable effect of 2.7%.",
+    ),
+    (
+        noisy(*(102.5,) * 12),
+        Ground.BUDGET_SPENT,
+        "+2.5% (worse) after 12 launches, confidence interval +1.3% to +3.7%, "
+        "still on both sides of the tolerance of 2.5%, and the budget is spent.",
+    ),
+    (
+        noisy(130.0, 131.0, 129.0, baseline=(100.0,)),
+        Ground.BASELINE_TOO_SMALL,
+        "+30.0% (worse) after 3 launches, confidence interval +25.8% to +34.3%: "
+        "the baseline has too few launches (1) to show a difference from it; "
+        "the tolerance is below the minimum detectable effect of 5.0%.",
+    ),
+    (
+        noisy(*(100.0,) * 3, tolerance=0.0),
+        Ground.NOISE_TOO_GREAT,
+        "-0.0% (better) after 3 launches, confidence interval -1.7% to +1.7%: "
+        "the noise is too great for the tolerance of 0.0%, and more launches would not help; "
+        "the tolerance is below the minimum detectable effect of 2.4%.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("evidence", "ground", "sentence"), SENTENCES)
+def test_each_ground_has_its_sentence(evidence, ground, sentence):
+    judgement = judge_cell(evidence, Settings())
+    assert (judgement.ground, judgement.verdict) == (ground, ground.verdict)
+    assert judgement.reason == sentence
+
+
+def test_without_a_budget_the_cell_that_could_be_launched_again_says_so():
+    judgement = judge_cell(noisy(105.0), Settings(), budget_left=False)
+    assert (judgement.ground, judgement.decided) == (Ground.BUDGET_SPENT, False)
+    assert judgement.reason.startswith(
+        "+5.0% (worse) after 1 launch, confidence interval +2.1% to +7.9%, still on both "
+    )
+    assert ", and the budget is spent; the tolerance is below" in judgement.reason
+
+
+def test_no_ground_is_left_out():
+    assert {ground for _, ground, _ in SENTENCES} == set(Ground)
