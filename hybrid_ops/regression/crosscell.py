@@ -1,4 +1,4 @@
-"""Reading across the cells of one engine: what they share is the launch's, and what only one shows is doubtful."""
+"""Reading across the cells of one engine spec: what they share is the launch's, and what only one shows is doubtful."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class FindingKind(StrEnum):
     LONE_OUTLIER = "lone-outlier"
     """One cell is worse while its siblings, from the same launches, are not."""
     COMMON_CHANGE = "common-change"
-    """All cells of an engine moved alike against their baselines: reported once, as the engine's."""
+    """All cells of an engine spec moved alike against their baselines: reported once, as the engine's."""
     LAUNCH_CHANGE = "launch-change"
-    """All cells of one launch moved alike against the engine's other launches: reported once, as the launch's."""
+    """All cells of one launch moved alike against the spec's other launches: reported once, as the launch's."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Reading:
     """One noisy cell as its launches saw it. Values are positive, launches in order."""
 
     name: str
-    engine: str
-    """What its siblings share: the engine spec, whose launches measure them together."""
+    spec: str
+    """The engine spec, which its siblings share: the same launches measure them."""
     direction: Direction
     baseline: Sequence[float]
     current: Sequence[float]
@@ -39,7 +39,7 @@ class Finding:
     """Something that only the cells together show."""
 
     kind: FindingKind
-    engine: str
+    spec: str
     cells: tuple[str, ...]
     launch: int | None
     """The launch's number from 0, for a launch's change."""
@@ -49,20 +49,20 @@ class Finding:
 
 
 def read_across(readings: Sequence[Reading], limit: float = 3.5, share: float = 0.8) -> list[Finding]:
-    """What the cells of each engine say together, engines in the order of their first cell.
+    """What the cells of each engine spec say together, specs in the order of their first cell.
 
     A move is notable beyond `limit` standard errors of the cell; a change is common when at least `share` of three or
     more cells moved notably to the same side. Nothing here changes a verdict: it tells the reader where to look.
     """
     findings: list[Finding] = []
-    for engine in dict.fromkeys(reading.engine for reading in readings):
-        cells = [r for r in readings if r.engine == engine and r.baseline and r.current]
+    for spec in dict.fromkeys(reading.spec for reading in readings):
+        cells = [r for r in readings if r.spec == spec and r.baseline and r.current]
         if len(cells) < 3:
             continue
         moves = [_move(cell) for cell in cells]
-        findings += _common(engine, cells, moves, limit, share)
-        findings += _lone(engine, cells, moves, limit)
-        findings += _launches(engine, cells, limit, share)
+        findings += _common(spec, cells, moves, limit, share)
+        findings += _lone(spec, cells, moves, limit)
+        findings += _launches(spec, cells, limit, share)
     return findings
 
 
@@ -79,19 +79,19 @@ def _move(reading: Reading) -> tuple[float, float]:
 
 
 def _common(
-    engine: str, cells: Sequence[Reading], moves: Sequence[tuple[float, float]], limit: float, share: float
+    spec: str, cells: Sequence[Reading], moves: Sequence[tuple[float, float]], limit: float, share: float
 ) -> list[Finding]:
     for side in (1, -1):
         moved = [(cell, move) for cell, (move, errors) in zip(cells, moves) if side * errors > limit]
         if len(moved) >= max(3, share * len(cells)):
             badness = statistics.median(move for _, move in moved)
-            text = f"{len(moved)} of {len(cells)} cells of {engine} are {_size(badness)} together: one cause, not many."
+            text = f"{len(moved)} of {len(cells)} cells of {spec} are {_size(badness)} together: one cause, not many."
             names = tuple(cell.name for cell, _ in moved)
-            return [Finding(FindingKind.COMMON_CHANGE, engine, names, None, badness, text)]
+            return [Finding(FindingKind.COMMON_CHANGE, spec, names, None, badness, text)]
     return []
 
 
-def _lone(engine: str, cells: Sequence[Reading], moves: Sequence[tuple[float, float]], limit: float) -> list[Finding]:
+def _lone(spec: str, cells: Sequence[Reading], moves: Sequence[tuple[float, float]], limit: float) -> list[Finding]:
     worse = [index for index, (_, errors) in enumerate(moves) if errors > limit]
     if len(worse) != 1:
         return []
@@ -102,12 +102,12 @@ def _lone(engine: str, cells: Sequence[Reading], moves: Sequence[tuple[float, fl
     badness = moves[index][0]
     text = (
         f"{cells[index].name} alone is {_size(badness)}, while its {len(cells) - 1} siblings from the same launches of "
-        f"{engine} are {_size(others)}: look at this workload, or distrust the cell."
+        f"{spec} are {_size(others)}: look at this workload, or distrust the cell."
     )
-    return [Finding(FindingKind.LONE_OUTLIER, engine, (cells[index].name,), None, badness, text)]
+    return [Finding(FindingKind.LONE_OUTLIER, spec, (cells[index].name,), None, badness, text)]
 
 
-def _launches(engine: str, cells: Sequence[Reading], limit: float, share: float) -> list[Finding]:
+def _launches(spec: str, cells: Sequence[Reading], limit: float, share: float) -> list[Finding]:
     findings = []
     count = min(len(cell.current) for cell in cells)
     # With two launches one cannot tell which of them is the odd one.
@@ -122,11 +122,11 @@ def _launches(engine: str, cells: Sequence[Reading], limit: float, share: float)
             if len(moved) >= max(3, share * len(cells)):
                 badness = statistics.median(moved)
                 text = (
-                    f"Launch {launch + 1} of {engine} is {_size(badness)} than its other launches in {len(moved)} of "
+                    f"Launch {launch + 1} of {spec} is {_size(badness)} than its other launches in {len(moved)} of "
                     f"{len(cells)} cells: the launch, not the cells."
                 )
                 names = tuple(cell.name for cell in cells)
-                findings.append(Finding(FindingKind.LAUNCH_CHANGE, engine, names, launch, badness, text))
+                findings.append(Finding(FindingKind.LAUNCH_CHANGE, spec, names, launch, badness, text))
     return findings
 
 

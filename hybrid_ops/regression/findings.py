@@ -27,7 +27,7 @@ def findings(cells: Sequence[Cell], results: Sequence[CellResult]) -> list[str]:
             readings.append(
                 Reading(
                     name=cell.id,
-                    engine=cell.case.spec.launch_name,
+                    spec=cell.case.spec.launch_name,
                     direction=Direction(result.direction),
                     baseline=[float(value) for value in result.baseline_launches],
                     current=values,

@@ -79,8 +79,8 @@ def test_noise_makes_no_outliers_of_few_launches():
     assert sum(bool(outlier_launches(values, noise=0.01)) for values in sets) <= 15
 
 
-def reading(name: str, *current: float, direction: Direction = Direction.LOWER, engine: str = "llama") -> Reading:
-    return Reading(name, engine, direction, [100.0, 100.5, 99.5, 100.2], current, 0.01)
+def reading(name: str, *current: float, direction: Direction = Direction.LOWER, spec: str = "llama") -> Reading:
+    return Reading(name, spec, direction, [100.0, 100.5, 99.5, 100.2], current, 0.01)
 
 
 def test_a_lone_outlier_beside_improving_siblings_is_pointed_out():
@@ -111,8 +111,8 @@ def test_one_odd_launch_is_the_launchs():
     assert "Launch 3 of llama" in finding.text
 
 
-def test_engines_are_read_apart_and_calm_cells_say_nothing():
+def test_engine_specs_are_read_apart_and_calm_cells_say_nothing():
     calm = [reading(f"case-{index}", 100.3, 99.9, 100.1) for index in range(4)]
-    slow = [reading(f"case-{index}", 110, 110.2, engine="falcon") for index in range(3)]
-    assert [finding.engine for finding in read_across(calm + slow)] == ["falcon"]
-    assert read_across([*calm[:2], reading("odd", 120, engine="alone")]) == []
+    slow = [reading(f"case-{index}", 110, 110.2, spec="falcon") for index in range(3)]
+    assert [finding.spec for finding in read_across(calm + slow)] == ["falcon"]
+    assert read_across([*calm[:2], reading("odd", 120, spec="alone")]) == []
