@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from otava.analysis import compute_change_points
 from scipy.special import kolmogorov, ndtr
 
-from hybrid_ops.regression.traces import Array, Trace
+from hybrid_ops.regression.proof.traces import Array, Trace
 
 Flags = NDArray[np.bool_]
 
