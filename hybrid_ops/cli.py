@@ -15,7 +15,7 @@ from hybrid_ops import __version__
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
-from hybrid_ops.regression import history_command
+from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import plot_command
 from hybrid_ops.workloads import data_command
 

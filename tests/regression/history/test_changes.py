@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hybrid_ops.measure.metrics import Direction, Kind
-from hybrid_ops.regression.changes import ChangeKind, drift, steps
+from hybrid_ops.regression.history.changes import ChangeKind, drift, steps
 from hybrid_ops.regression.judge import Evidence, Settings, judge_cell
 from hybrid_ops.regression.statistics import Noise
 from hybrid_ops.regression.verdicts import Verdict

@@ -1,0 +1,127 @@
+"""`hybrid-perf history add|show|changes`: the history on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from hybrid_ops.errors import InputError
+from hybrid_ops.measure.metrics import Direction
+from hybrid_ops.models.sizes import parse_count
+from hybrid_ops.regression.history.changes import Change, drift, steps
+from hybrid_ops.regression.history.runs import read_run
+from hybrid_ops.regression.history.store import History, Point, Series
+from hybrid_ops.regression.verdicts import Verdict
+
+DEFAULT_STORE = Path("perf_results/history.sqlite")
+NOT_MEASURED = {Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "history",
+        help="past results: add, show, changes",
+        description="Keep the results of runs in one file, show them and find what changed.",
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="add results.json files (a run already there is left alone)")
+    add.add_argument("results", nargs="+", type=Path, metavar="RESULTS_JSON")
+    show = actions.add_parser("show", help="print the values of cells, oldest first")
+    changes = actions.add_parser("changes", help="find steps and slow drifts; exit with 1 if one is for the worse")
+    changes.add_argument(
+        "--least", type=_change, default=0.02, metavar="SHARE", help="the smallest relative step (default 0.02)"
+    )
+    changes.add_argument(
+        "--least-drift",
+        type=_change,
+        default=0.03,
+        metavar="SHARE",
+        help="the smallest relative drift over ten weeks (default 0.03)",
+    )
+    for action, run in ((add, run_add), (show, run_show), (changes, run_changes)):
+        action.add_argument(
+            "--store", type=Path, default=DEFAULT_STORE, metavar="FILE", help=f"default {DEFAULT_STORE}"
+        )
+        action.set_defaults(run=run)
+    for action, last in ((show, 20), (changes, 200)):
+        action.add_argument("--case", help="only these cases; * and ? are wildcards")
+        action.add_argument("--metric", help="only these metrics; * and ? are wildcards")
+        action.add_argument("--device", help="only this device class; * and ? are wildcards")
+        action.add_argument(
+            "--last", type=parse_count, default=last, metavar="N", help=f"look at the newest N runs (default {last})"
+        )
+
+
+def run_add(args: argparse.Namespace) -> int:
+    """Add runs; nothing is added where one of the files is bad. Raises InputError."""
+    runs = [(path, read_run(path)) for path in args.results]
+    with History(args.store, create=True) as history:
+        for path, run in runs:
+            count = history.add(run)
+            print(f"{path}: {count} cells added" if count else f"{path}: nothing added, the run is already there")
+    return 0
+
+
+def _selected(history: History, args: argparse.Namespace) -> list[Series]:
+    found = history.series(case=args.case, metric=args.metric, device=args.device)
+    if not found:
+        raise InputError(f"{args.store}: no cell matches --case, --metric and --device")
+    return found
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print the values of the chosen cells. Raises InputError."""
+    with History(args.store) as history:
+        for series in _selected(history, args):
+            print(f"{series.case} {series.metric} ({series.unit}) on {series.device}")
+            for point in history.points(series, args.last):
+                shown = point.text if point.value is None else f"{point.value:.6g}"
+                print(f"  {point.started:%Y-%m-%d %H:%M}  {shown or '-':>12}  {point.verdict:<14}  {point.run}")
+    return 0
+
+
+def run_changes(args: argparse.Namespace) -> int:
+    """Print the changes of the chosen cells; 1 if one of them is for the worse. Raises InputError."""
+    worse = False
+    with History(args.store) as history:
+        for series in _selected(history, args):
+            points = [point for point in history.points(series, args.last) if _measured(point)]
+            times, values = [point.started for point in points], [point.value or 0.0 for point in points]
+            try:
+                found = steps(times, values, args.least)
+            except ModuleNotFoundError as error:
+                raise InputError(f"change points need apache-otava (the extra `history`): {error}") from error
+            slow = drift(times, values, least=args.least_drift)
+            for change in [*found, slow] if slow else found:
+                bad = is_worse(change, series)
+                worse = worse or bad
+                print(
+                    f"{series.case} {series.metric} on {series.device}: {change.kind} of {change.change:+.1%} "
+                    f"({'worse' if bad else 'better'}), {change.before:.6g} to {change.after:.6g} {series.unit}, "
+                    f"since {change.start:%Y-%m-%d}"
+                )
+    return 1 if worse else 0
+
+
+def _measured(point: Point) -> bool:
+    """Whether a point is a measurement that a series may contain."""
+    return point.value is not None and point.value > 0 and point.verdict not in NOT_MEASURED
+
+
+def is_worse(change: Change, series: Series) -> bool:
+    """Whether a change is for the worse; any change of a metric without a direction is."""
+    if series.direction == Direction.NONE:
+        return True
+    return (change.change > 0) == (series.direction == Direction.LOWER)
+
+
+def _change(text: str) -> float:
+    """A relative change from the command line. Raises argparse's error."""
+    try:
+        change = float(text)
+    except ValueError:
+        change = 0.0
+    if not 0 < change < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no relative change above 0, such as 0.02")
+    return change
