@@ -24,7 +24,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hybrid_ops.engines.protocol import serve
+from hybrid_ops.engines.protocol import (
+    CacheFacts,
+    CacheGroup,
+    CacheLayout,
+    DeviceFacts,
+    GeneratedRequest,
+    GenerationSample,
+    LengthFigures,
+    LoadFacts,
+    PrefixSample,
+    serve,
+)
 
 BYTES_PER_BLOCK = 4096
 BLOCK_SIZE = 16
@@ -37,7 +48,7 @@ class NoopWorker:
         self.arguments: dict[str, Any] = {}
         self.step_seconds = 0.0
 
-    def load(self, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def load(self, model: str, arguments: dict[str, Any]) -> LoadFacts:
         self.arguments = arguments
         speed = math.exp(random.gauss(0, arguments.get("noise", 0.0)))
         slowdown = 1 + float(os.environ.get("HYBRID_OPS_INJECT", "0"))
@@ -45,14 +56,24 @@ class NoopWorker:
             slowdown *= 3
         self.step_seconds = arguments.get("step_ms", 2.0) / 1e3 * speed * slowdown
         self._fail_if_told("load")
-        return {
-            "load_seconds": 0.0,
-            "model_bytes": MODEL_BYTES,
-            "cache": {"bytes_per_block": BYTES_PER_BLOCK, "num_blocks": NUM_BLOCKS},
-            "device": {"platform": "cpu"},
-            "versions": {"noop": "1"},
-            "reference_kernels": arguments.get("reference_kernels", []),
-        }
+        return LoadFacts(
+            load_seconds=0.0,
+            model_bytes=MODEL_BYTES,
+            cache=CacheFacts(
+                groups=[CacheGroup("FullAttentionSpec", 1, BLOCK_SIZE, BYTES_PER_BLOCK)],
+                num_blocks=NUM_BLOCKS,
+                block_size=BLOCK_SIZE,
+                bytes_per_block=BYTES_PER_BLOCK,
+                in_flight_tokens=0,
+                prefix_caching=bool(arguments.get("enable_prefix_caching")),
+                max_concurrency=0.0,
+                max_model_len=arguments.get("max_model_len", 0),
+            ),
+            device=DeviceFacts("cpu", name=None, uuid=None, memory_bytes=None, threads=None),
+            reference_kernels=arguments.get("reference_kernels", []),
+            versions={"noop": "1"},
+            server=None,
+        )
 
     def generate(
         self,
@@ -61,45 +82,46 @@ class NoopWorker:
         sampling: dict[str, Any],
         prefix_caching_reset: bool,
         samples: int = 1,
-    ) -> dict[str, Any]:
+    ) -> GenerationSample:
         self._fail_if_told("generate")
         arrivals = [self.step_seconds * (step + 1) for step in range(generation_tokens)]
         tokens = min(generation_tokens + len(prompts[0]), self.arguments.get("window", math.inf))
         if self.arguments.get("real_time"):
             time.sleep(arrivals[-1])
-        return {
-            "elapsed_seconds": arrivals[-1],
-            "prompt_tokens": sum(map(len, prompts)),
-            "cached_tokens": 0,
-            "requests": [{"token_arrivals": arrivals} for _ in range(len(prompts) * samples)],
-            "steps": [(self.step_seconds, len(prompts) * samples) for _ in arrivals],
-            "output_hash": hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
-            "peak_blocks": math.ceil(tokens / BLOCK_SIZE) * len(prompts) * samples,
-            "peak_memory_bytes": MODEL_BYTES,
-        }
+        generations = len(prompts) * samples
+        return GenerationSample(
+            elapsed_seconds=arrivals[-1],
+            prompt_tokens=sum(map(len, prompts)),
+            cached_tokens=0,
+            requests=[GeneratedRequest(arrivals) for _ in range(generations)],
+            steps=[(self.step_seconds, generations) for _ in arrivals],
+            output_hash=hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
+            peak_blocks=math.ceil(tokens / BLOCK_SIZE) * generations,
+            peak_memory_bytes=MODEL_BYTES,
+        )
 
-    def probe_cache(self, lengths: list[int]) -> dict[str, Any]:
+    def probe_cache(self, lengths: list[int]) -> CacheLayout:
         blocks = {length: math.ceil(length / BLOCK_SIZE) for length in lengths}
-        return {
-            "block_size": BLOCK_SIZE,
-            "page_bytes": BYTES_PER_BLOCK,
-            "num_blocks": NUM_BLOCKS,
-            "groups": [["FullAttentionSpec", 1]],
-            "bytes_per_token": BYTES_PER_BLOCK // BLOCK_SIZE,
-            "lengths": {
-                str(length): {"bytes": count * BYTES_PER_BLOCK, "max_concurrency": NUM_BLOCKS / count}
+        return CacheLayout(
+            block_size=BLOCK_SIZE,
+            page_bytes=BYTES_PER_BLOCK,
+            num_blocks=NUM_BLOCKS,
+            groups=[("FullAttentionSpec", 1)],
+            bytes_per_token=BYTES_PER_BLOCK // BLOCK_SIZE,
+            lengths={
+                str(length): LengthFigures(count * BYTES_PER_BLOCK, NUM_BLOCKS / count)
                 for length, count in blocks.items()
             },
-        }
+        )
 
-    def probe_prefix(self, first: list[int], second: list[int]) -> dict[str, Any]:
+    def probe_prefix(self, first: list[int], second: list[int]) -> PrefixSample:
         shared = next((place for place, (a, b) in enumerate(zip(first, second)) if a != b), len(first))
-        return {
-            "found": shared // BLOCK_SIZE * BLOCK_SIZE,
-            "found_when_empty": 0,
-            "with_cache": [1.0 + self.arguments.get("logit_error", 0.0), 0.5],
-            "without_cache": [1.0, 0.5],
-        }
+        return PrefixSample(
+            found=shared // BLOCK_SIZE * BLOCK_SIZE,
+            found_when_empty=0,
+            with_cache=[1.0 + self.arguments.get("logit_error", 0.0), 0.5],
+            without_cache=[1.0, 0.5],
+        )
 
     def _fail_if_told(self, operation: str) -> None:
         fail = self.arguments.get("fail", {})

@@ -1,4 +1,4 @@
-"""The engine worker's side of the conversation: JSON lines on a pipe of its own.
+"""The conversation with an engine's worker: its operations, the types of their answers, and the worker's side of it.
 
 A worker is its own process under the interpreter of its arm. It imports the standard library and its engine, never
 the rest of this package, so any virtual environment that holds the engine can run it. Whatever the engine prints
@@ -7,11 +7,15 @@ goes to the log that the parent opened as standard output; the conversation has 
 Request: `{"operation": str, "arguments": object}`. Reply: `{"result": object}` or
 `{"error": {"type": str, "message": str, "traceback": str}}`. One reply to each request, in order. Every worker answers
 `ready`, with null, as soon as it serves. The end of the request pipe ends the worker.
+
+The answers of a worker are the dataclasses below. What an engine does not have is null, said out loud: the parent reads
+an answer by its type (`engines.answers`), and a missing or surplus field is an error.
 """
 
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import re
@@ -19,18 +23,201 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 READ_DESCRIPTOR = "HYBRID_OPS_WORKER_READ"
 WRITE_DESCRIPTOR = "HYBRID_OPS_WORKER_WRITE"
 PARENT = "HYBRID_OPS_WORKER_PARENT"
 
 
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True)
+class Operation(Generic[AnswerT]):
+    """Something that a worker can be asked to do, and the type of its answer."""
+
+    name: str
+    answer: type[AnswerT]
+
+
+@dataclass(frozen=True)
+class CacheGroup:
+    """Layers that share block tables."""
+
+    kind: str
+    """The engine's own name for what they keep, such as `FullAttentionSpec`."""
+    layers: int
+    block_size: int
+    """Tokens that a block holds."""
+    page_bytes: int
+    """Bytes that a block takes for one layer."""
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """The cache of a loaded engine."""
+
+    groups: list[CacheGroup]
+    num_blocks: int
+    block_size: int
+    """Tokens that a block holds, as the engine was configured."""
+    bytes_per_block: int
+    """For all layers of a group."""
+    in_flight_tokens: int
+    """Most tokens of one engine step."""
+    prefix_caching: bool
+    max_concurrency: float
+    """Sequences of `max_model_len` tokens that fit at once."""
+    max_model_len: int
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """The server that a load is put on."""
+
+    url: str
+    model: str
+    """What the server calls the model."""
+    own: bool
+    """Whether the worker started it."""
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """Where the engine runs, as the engine itself sees it."""
+
+    platform: str
+    """`cpu`, `cuda`, or `server` for a server that someone else started."""
+    name: str | None
+    uuid: str | None
+    memory_bytes: int | None
+    threads: int | None
+    """Threads that compute, on a CPU."""
+
+
+@dataclass(frozen=True)
+class LoadFacts:
+    """What a loaded engine is made of."""
+
+    load_seconds: float
+    model_bytes: int | None
+    """Bytes of the weights before any kernel repacks them; null where the engine cannot tell."""
+    cache: CacheFacts | None
+    """Null for an engine without one, or one that does not show it."""
+    device: DeviceFacts
+    reference_kernels: list[str]
+    """Operations that run on the suite's reference kernels: their times are not the engine's."""
+    versions: dict[str, str]
+    """Of the engine and of what it runs on. Nothing that is only a guess."""
+    server: ServerFacts | None
+
+
+@dataclass(frozen=True)
+class GeneratedRequest:
+    """One generation of a batch."""
+
+    token_arrivals: list[float]
+    """When each of its tokens came, in seconds from the moment before the first request was added."""
+
+
+@dataclass(frozen=True)
+class GenerationSample:
+    """One closed batch, from the first request to the last token."""
+
+    elapsed_seconds: float
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens that the prefix cache had."""
+    requests: list[GeneratedRequest]
+    steps: list[tuple[float, int]]
+    """Each engine step: its seconds, and the tokens that it put out."""
+    output_hash: str
+    """Of all generated token ids."""
+    peak_blocks: int
+    """Most cache blocks held at once."""
+    peak_memory_bytes: int
+    """Since the engine's start: allocated on the device, or resident in the process on a CPU."""
+
+
+@dataclass(frozen=True)
+class LengthFigures:
+    """What a sequence of one length takes."""
+
+    bytes: int
+    max_concurrency: float
+
+
+@dataclass(frozen=True)
+class CacheLayout:
+    """How the engine divides its cache."""
+
+    block_size: int
+    page_bytes: int
+    num_blocks: int
+    groups: list[tuple[str, int]]
+    """Kind and number of layers of each."""
+    bytes_per_token: int
+    lengths: dict[str, LengthFigures]
+    """By length in tokens."""
+
+
+@dataclass(frozen=True)
+class PrefixSample:
+    """What the prefix cache found of a prompt, and the logits after it."""
+
+    found: int
+    """Tokens, after another prompt with the same beginning."""
+    found_when_empty: int
+    with_cache: list[float]
+    without_cache: list[float]
+
+
+@dataclass(frozen=True)
+class ServedRequest:
+    """One request of a load."""
+
+    success: bool
+    error: str
+    """Why it failed; empty for a success."""
+    expected: int
+    """Tokens that it was to generate."""
+    generated: int | None
+    """Tokens that the server counted; null where the stream ended without the count."""
+
+
+@dataclass(frozen=True)
+class LoadSample:
+    """One load as the load generator saw it."""
+
+    result: dict[str, float | int | str]
+    """Its own summary."""
+    requests: list[ServedRequest]
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """A command that the worker ran beside its server."""
+
+    status: int
+    output: str
+    """Standard output, then standard error."""
+
+
+LOAD = Operation("load", LoadFacts)
+GENERATE = Operation("generate", GenerationSample)
+PROBE_CACHE = Operation("probe_cache", CacheLayout)
+PROBE_PREFIX = Operation("probe_prefix", PrefixSample)
+BENCH = Operation("bench", LoadSample)
+RUN = Operation("run", CommandResult)
+
+
 def serve(operations: dict[str, Callable[..., Any]]) -> None:
     """Answer requests until the parent closes the pipe.
 
-    `operations` maps an operation's name to a function of the request's arguments; its return value must be JSON.
-    An exception is an answer too: the parent decides whether the worker goes on.
+    `operations` maps an operation's name to a function of the request's arguments; its return value must be JSON or a
+    dataclass of what is JSON. An exception is an answer too: the parent decides whether the worker goes on.
     """
     die_with_parent(_parent_death_signal)
     requests = os.fdopen(int(os.environ.pop(READ_DESCRIPTOR)), encoding="utf-8")
@@ -39,7 +226,7 @@ def serve(operations: dict[str, Callable[..., Any]]) -> None:
     for line in requests:
         request = json.loads(line)
         try:
-            reply = {"result": operations[request["operation"]](**request["arguments"])}
+            reply = {"result": _as_json(operations[request["operation"]](**request["arguments"]))}
         except Exception as error:
             traceback.print_exc()
             reply = {
@@ -52,6 +239,11 @@ def serve(operations: dict[str, Callable[..., Any]]) -> None:
         sys.stdout.flush()
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
+
+
+def _as_json(answer: Any) -> Any:
+    is_typed = dataclasses.is_dataclass(answer) and not isinstance(answer, type)
+    return dataclasses.asdict(answer) if is_typed else answer
 
 
 def _ready() -> None:

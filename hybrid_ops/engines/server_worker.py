@@ -1,6 +1,6 @@
 """The server worker: an OpenAI-compatible server in a process of its own, and the load generator that asks it.
 
-Runs as `python -m hybrid_ops.engines.server_worker` and speaks the protocol of `hybrid_ops.engines.protocol`. It starts
+Speaks the protocol of `hybrid_ops.engines.protocol`; `vllm_server.py` says what the suite knows of it. It starts
 `vllm serve` (or the command it is given) on a free loopback port, in its own process group, so that whoever ends this
 group ends the server and all that the server spawned. The load generator is vLLM's own, `vllm bench serve`, called in
 this process, so that its imports are paid once.
@@ -28,7 +28,18 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from hybrid_ops.engines.protocol import end_group_with_parent, exceptions_in, serve
+from hybrid_ops.engines.protocol import (
+    CommandResult,
+    DeviceFacts,
+    LoadFacts,
+    LoadSample,
+    ServedRequest,
+    ServerFacts,
+    end_group_with_parent,
+    exceptions_in,
+    serve,
+)
+from hybrid_ops.engines.vllm_plugins.fallbacks import REPLACED_VARIABLE
 
 LOAD_GENERATOR = "vllm.benchmarks.serve"
 SERVER_LOG = "server.log"
@@ -40,6 +51,10 @@ STOP_SECONDS = 8.0
 """How long a server may take to end on its own before it is killed; less than the worker itself is given."""
 SERVER_VARIABLES = {"VLLM_SERVER_DEV_MODE": "1"}
 """Lets `/reset_prefix_cache` be asked for. The server listens on loopback alone."""
+REPLACED_FILE = "reference_kernels.txt"
+"""Where the suite's vLLM plugin, in the server's process, notes what it has put a reference kernel in place of."""
+VERSION_PATHS = {"/version": ("version", "vllm"), "/props": ("build_info", "llama.cpp")}
+"""Where servers tell their version: the field of the answer, and whose version it is."""
 WRAPPERS = ("See root cause above", "Engine core initialization failed")
 """Words of exceptions that only say that there was another one."""
 
@@ -69,7 +84,7 @@ class ServerWorker:
         command: list[str] | None,
         url: str | None,
         health_seconds: float,
-    ) -> dict[str, Any]:
+    ) -> LoadFacts:
         """Start the server, or find the running one at `url`, and return once it is healthy.
 
         `names` are what the model may be called; a server that is started here gets the first of them. Raises
@@ -97,12 +112,26 @@ class ServerWorker:
         self.name = found[0]
         load_seconds = time.monotonic() - started
         self._import.join()
-        return {
-            "load_seconds": load_seconds,
-            "server": {"url": self.url, "model": self.name, "own": url is None},
-            "device": {"platform": "server" if url is not None else self._platform()},
-            "versions": {name: importlib.metadata.version(name) for name in ("vllm", "torch", "transformers")},
-        }
+        return LoadFacts(
+            load_seconds=load_seconds,
+            model_bytes=None,
+            cache=None,
+            device=DeviceFacts("server" if url is not None else self._platform(), None, None, None, None),
+            reference_kernels=replaced_operations(),
+            versions=self._versions(is_own_vllm=url is None and command is None),
+            server=ServerFacts(self.url, self.name, own=url is None),
+        )
+
+    def _versions(self, is_own_vllm: bool) -> dict[str, str]:
+        """Versions of the server: this environment's if it runs in it, else what the server itself says."""
+        if is_own_vllm:
+            return {name: importlib.metadata.version(name) for name in ("vllm", "torch", "transformers")}
+        for path, (field, name) in VERSION_PATHS.items():
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+                status, body = self._ask("GET", path, ANSWER_SECONDS)
+                if status == 200:
+                    return {name: str(json.loads(body)[field])}
+        return {}
 
     def _start(self, command: list[str], port: int, model: str) -> None:
         values = {"python": sys.executable, "port": str(port), "model": model, "name": self.name}
@@ -113,7 +142,7 @@ class ServerWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**SERVER_VARIABLES, **os.environ},
+                env={**SERVER_VARIABLES, REPLACED_VARIABLE: str(Path(REPLACED_FILE).absolute()), **os.environ},
             )
 
     def _wait_until_healthy(self, deadline: float, path: str) -> None:
@@ -182,13 +211,8 @@ class ServerWorker:
 
     # --- the load ---------------------------------------------------------------------------------------------------
 
-    def bench(self, options: list[str], reset_prefix_cache: bool) -> dict[str, Any]:
-        """Put one load on the server with the options of `vllm bench serve` and return what it saw.
-
-        `result` is the load generator's own summary. `requests` has, for each request, whether it succeeded (`error`
-        says why not), the tokens it was to generate (`expected`) and those that the server counted (`generated`; None
-        where the stream ended without the count).
-        """
+    def bench(self, options: list[str], reset_prefix_cache: bool) -> LoadSample:
+        """Put one load on the server with the options of `vllm bench serve` and return what it saw."""
         self._check_alive("before this load")
         if reset_prefix_cache:
             self._ask("POST", "/reset_prefix_cache", ANSWER_SECONDS)  # a server that has none keeps what it has
@@ -204,24 +228,19 @@ class ServerWorker:
         result = generator.main(parser.parse_args([*options, *where, "--disable-tqdm"]))
         self._check_alive("during the load")
         requests = [
-            {
-                "success": output.success,
-                "error": output.error,
-                "expected": request.expected_output_len,
-                "generated": output.output_tokens or None,
-            }
+            ServedRequest(output.success, output.error, request.expected_output_len, output.output_tokens or None)
             for request, output in zip(self._seen["input_requests"], self._seen["outputs"])
         ]
         scalars = {name: value for name, value in result.items() if isinstance(value, int | float | str)}
-        return {"result": scalars, "requests": requests}
+        return LoadSample(scalars, requests)
 
-    def run(self, command: list[str]) -> dict[str, Any]:
-        """Run a command beside the server, in its session, and return its exit status and all it printed.
+    def run(self, command: list[str]) -> CommandResult:
+        """Run a command beside the server, in its session.
 
         Linux shares the processors among sessions first, so a client in another session meets another server.
         """
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        return {"status": done.returncode, "output": done.stdout + done.stderr}
+        return CommandResult(done.returncode, done.stdout + done.stderr)
 
     def _import_load_generator(self) -> None:
         """Import the load generator and have it show the requests and outputs that it computes its metrics from."""
@@ -253,6 +272,14 @@ def vllm_command(arguments: dict[str, Any]) -> list[str]:
             text = json.dumps(value) if isinstance(value, dict | list) else str(value)
             words += [f"--{option}", text.replace("{", "{{").replace("}", "}}")]
     return words
+
+
+def replaced_operations() -> list[str]:
+    """The operations for which the suite's vLLM plugin put reference kernels into the server."""
+    try:
+        return sorted(set(Path(REPLACED_FILE).read_text(encoding="utf-8").split()))
+    except OSError:
+        return []
 
 
 def free_port() -> int:

@@ -33,7 +33,7 @@ class Standby:
 
     def worker(
         self,
-        module: str,
+        program: Path,
         folder: Path,
         interpreter: str = sys.executable,
         environment: Mapping[str, str | None] | None = None,
@@ -42,17 +42,17 @@ class Standby:
 
         Raises WorkerError.
         """
-        kind = (module, interpreter, dict(environment or {}))
+        kind = (program, interpreter, dict(environment or {}))
         if self._waiting is not None and kind == self._kind and self._waiting.process.poll() is None:
             worker, self._waiting = self._waiting, None
             worker.log_to(folder)
             return worker
         self._dismiss()
-        worker = Worker(module, folder, interpreter, environment)
+        worker = Worker(program, folder, interpreter, environment)
         if self.another_follows:
             self._started += 1
             with contextlib.suppress(WorkerError):  # then the next launch starts its own, and says what is wrong
-                self._waiting = Worker(module, self._folder / str(self._started), interpreter, environment)
+                self._waiting = Worker(program, self._folder / str(self._started), interpreter, environment)
                 self._kind = kind
         return worker
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hybrid_ops.engines.protocol import CacheLayout, LengthFigures, PrefixSample
+
 
 def bytes_per_block(layout: Any) -> int:
     """Bytes that one block takes, for all layers of a group, of a scheduler's `KVCacheConfig`.
@@ -16,12 +18,11 @@ def bytes_per_block(layout: Any) -> int:
     return max(tensor.size for tensor in layout.kv_cache_tensors) // layout.num_blocks
 
 
-def cache_layout(engine: Any, lengths: list[int]) -> dict[str, Any]:
+def cache_layout(engine: Any, lengths: list[int]) -> CacheLayout:
     """How `engine` divides its cache, and what a sequence of each of `lengths` tokens takes, by vLLM's own rules.
 
-    Returns block_size (tokens), page_bytes (a block of one layer), num_blocks, groups ([kind, layers] each),
-    bytes_per_token (one more token in all full-attention layers), and `lengths`: for each length the bytes of a
-    sequence and the number of sequences that fit at once. The engine's own maximum length does not matter.
+    `bytes_per_token` is what one more token takes in all full-attention layers. The engine's own maximum length does not
+    matter.
     """
     from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity
     from vllm.v1.kv_cache_interface import FullAttentionSpec, iter_layer_specs
@@ -35,21 +36,21 @@ def cache_layout(engine: Any, lengths: list[int]) -> dict[str, Any]:
             config.model_config.max_model_len = length  # vLLM plans for sequences of this length alone
             blocks = sum(-(-spec.max_memory_usage_bytes(config) // spec.page_size_bytes) for spec, _ in specs)
             _, concurrency = get_kv_cache_capacity(config, layout)
-            by_length[str(length)] = {"bytes": blocks * bytes_per_block(layout), "max_concurrency": concurrency}
+            by_length[str(length)] = LengthFigures(blocks * bytes_per_block(layout), concurrency)
     finally:
         config.model_config.max_model_len = own_maximum
     full_attention = [(spec, layers) for spec, layers in specs if isinstance(spec, FullAttentionSpec)]
-    return {
-        "block_size": config.cache_config.block_size,
-        "page_bytes": max(part.page_size_bytes for spec, _ in specs for part in iter_layer_specs(spec)),
-        "num_blocks": layout.num_blocks,
-        "groups": [[type(spec).__name__, layers] for spec, layers in specs],
-        "bytes_per_token": sum(layers * spec.page_size_bytes // spec.block_size for spec, layers in full_attention),
-        "lengths": by_length,
-    }
+    return CacheLayout(
+        block_size=config.cache_config.block_size,
+        page_bytes=max(part.page_size_bytes for spec, _ in specs for part in iter_layer_specs(spec)),
+        num_blocks=layout.num_blocks,
+        groups=[(type(spec).__name__, layers) for spec, layers in specs],
+        bytes_per_token=sum(layers * spec.page_size_bytes // spec.block_size for spec, layers in full_attention),
+        lengths=by_length,
+    )
 
 
-def prefix_hit(engine: Any, first: list[int], second: list[int]) -> dict[str, Any]:
+def prefix_hit(engine: Any, first: list[int], second: list[int]) -> PrefixSample:
     """Compute `first` with an empty prefix cache, then `second` with what that left, then `second` with it empty again.
 
     Returns how many tokens of `second` were found each time, and the logits after it, [vocabulary], with and without
@@ -60,7 +61,7 @@ def prefix_hit(engine: Any, first: list[int], second: list[int]) -> dict[str, An
     found, with_cache = _next_logits(engine, "second", second)
     engine.reset_prefix_cache()
     again, without_cache = _next_logits(engine, "again", second)
-    return {"found": found, "found_when_empty": again, "with_cache": with_cache, "without_cache": without_cache}
+    return PrefixSample(found, again, with_cache, without_cache)
 
 
 def _next_logits(engine: Any, name: str, prompt: list[int]) -> tuple[int, list[float]]:

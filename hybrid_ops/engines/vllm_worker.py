@@ -1,6 +1,6 @@
 """The vLLM worker: one engine in one process, driven step by step.
 
-Runs as `python -m hybrid_ops.engines.vllm_worker` and speaks the protocol of `hybrid_ops.engines.protocol`. The same
+Speaks the protocol of `hybrid_ops.engines.protocol`; `vllm_offline.py` says what the suite knows of it. The same
 code drives the CPU and the CUDA build: the installed vLLM decides. The engine core runs in this process
 (`VLLM_ENABLE_V1_MULTIPROCESSING=0`), so that each step's time and tokens can be read around it.
 """
@@ -19,7 +19,17 @@ import time
 from typing import Any
 
 from hybrid_ops.engines import vllm_probes
-from hybrid_ops.engines.protocol import serve
+from hybrid_ops.engines.protocol import (
+    CacheFacts,
+    CacheGroup,
+    CacheLayout,
+    DeviceFacts,
+    GeneratedRequest,
+    GenerationSample,
+    LoadFacts,
+    PrefixSample,
+    serve,
+)
 
 
 class VllmWorker:
@@ -29,20 +39,21 @@ class VllmWorker:
         self.engine: Any = None
         self.requests_made = 0
 
-    def load(self, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def load(self, model: str, arguments: dict[str, Any]) -> LoadFacts:
         """Start the engine on `model` (a folder or a hub name) with `EngineArgs`; return what it is made of."""
         from vllm import EngineArgs, LLMEngine
 
         started = time.perf_counter()
         self.engine = LLMEngine.from_engine_args(EngineArgs(model=model, **arguments))
-        return {
-            "load_seconds": time.perf_counter() - started,
-            "model_bytes": self._model_bytes(),
-            "cache": self._cache_facts(),
-            "device": self._device_facts(),
-            "reference_kernels": self._reference_kernels(),
-            "versions": {name: importlib.metadata.version(name) for name in ("vllm", "torch", "transformers")},
-        }
+        return LoadFacts(
+            load_seconds=time.perf_counter() - started,
+            model_bytes=self._model_bytes(),
+            cache=self._cache_facts(),
+            device=self._device_facts(),
+            reference_kernels=self._reference_kernels(),
+            versions={name: importlib.metadata.version(name) for name in ("vllm", "torch", "transformers")},
+            server=None,
+        )
 
     def generate(
         self,
@@ -51,7 +62,7 @@ class VllmWorker:
         sampling: dict[str, Any],
         prefix_caching_reset: bool,
         samples: int = 1,
-    ) -> dict[str, Any]:
+    ) -> GenerationSample:
         """Generate `samples` times for each of `prompts`, all together (closed batch), and return one sample.
 
         Times are seconds from the moment before the first request is added. `steps` lists, for each engine step, its
@@ -103,22 +114,22 @@ class VllmWorker:
         elapsed = time.perf_counter() - start
 
         digest = hashlib.sha256(json.dumps(list(tokens.values())).encode()).hexdigest()[:16]
-        return {
-            "elapsed_seconds": elapsed,
-            "prompt_tokens": sum(map(len, prompts)),
-            "cached_tokens": sum(cached.values()),
-            "requests": [{"token_arrivals": times} for times in arrivals.values()],
-            "steps": steps,
-            "output_hash": digest,
-            "peak_blocks": free_before - fewest_free,
-            "peak_memory_bytes": self._peak_memory_bytes(),
-        }
+        return GenerationSample(
+            elapsed_seconds=elapsed,
+            prompt_tokens=sum(map(len, prompts)),
+            cached_tokens=sum(cached.values()),
+            requests=[GeneratedRequest(times) for times in arrivals.values()],
+            steps=steps,
+            output_hash=digest,
+            peak_blocks=free_before - fewest_free,
+            peak_memory_bytes=self._peak_memory_bytes(),
+        )
 
-    def probe_cache(self, lengths: list[int]) -> dict[str, Any]:
+    def probe_cache(self, lengths: list[int]) -> CacheLayout:
         """How the engine divides its cache; see `vllm_probes.cache_layout`."""
         return vllm_probes.cache_layout(self.engine, lengths)
 
-    def probe_prefix(self, first: list[int], second: list[int]) -> dict[str, Any]:
+    def probe_prefix(self, first: list[int], second: list[int]) -> PrefixSample:
         """What the prefix cache finds of `second` after `first`; see `vllm_probes.prefix_hit`."""
         return vllm_probes.prefix_hit(self.engine, first, second)
 
@@ -140,45 +151,32 @@ class VllmWorker:
 
         return sorted(fallbacks.replaced)
 
-    def _cache_facts(self) -> dict[str, Any]:
-        """Groups, blocks and bytes of the cache, as the scheduler has them."""
+    def _cache_facts(self) -> CacheFacts:
+        """The cache as the scheduler has it."""
         scheduler, config = self._scheduler(), self.engine.vllm_config.cache_config
         layout = scheduler.kv_cache_config
-        groups = []
-        for group in layout.kv_cache_groups:
-            spec = group.kv_cache_spec
-            groups.append(
-                {
-                    "kind": type(spec).__name__,
-                    "layers": len(group.layer_names),
-                    "block_size": spec.block_size,
-                    "page_bytes": spec.page_size_bytes,
-                }
-            )
-        return {
-            "groups": groups,
-            "num_blocks": layout.num_blocks,
-            "block_size": config.block_size,
-            "bytes_per_block": vllm_probes.bytes_per_block(layout),
-            "in_flight_tokens": self.engine.vllm_config.max_in_flight_tokens,
-            "prefix_caching": config.enable_prefix_caching,
-            "max_concurrency": config.kv_cache_max_concurrency,
-            "max_model_len": self.engine.vllm_config.model_config.max_model_len,
-        }
+        specs = [(group.kv_cache_spec, len(group.layer_names)) for group in layout.kv_cache_groups]
+        return CacheFacts(
+            groups=[
+                CacheGroup(type(spec).__name__, layers, spec.block_size, spec.page_size_bytes) for spec, layers in specs
+            ],
+            num_blocks=layout.num_blocks,
+            block_size=config.block_size,
+            bytes_per_block=vllm_probes.bytes_per_block(layout),
+            in_flight_tokens=self.engine.vllm_config.max_in_flight_tokens,
+            prefix_caching=config.enable_prefix_caching,
+            max_concurrency=config.kv_cache_max_concurrency,
+            max_model_len=self.engine.vllm_config.model_config.max_model_len,
+        )
 
-    def _device_facts(self) -> dict[str, Any]:
+    def _device_facts(self) -> DeviceFacts:
         import torch
         from vllm.platforms import current_platform
 
         if current_platform.is_cuda_alike():
             properties = torch.cuda.get_device_properties(0)
-            return {
-                "platform": "cuda",
-                "name": properties.name,
-                "uuid": str(properties.uuid),
-                "memory_bytes": properties.total_memory,
-            }
-        return {"platform": current_platform.device_type, "threads": torch.get_num_threads()}
+            return DeviceFacts("cuda", properties.name, str(properties.uuid), properties.total_memory, threads=None)
+        return DeviceFacts(current_platform.device_type, None, None, None, threads=torch.get_num_threads())
 
     def _peak_memory_bytes(self) -> int:
         """Peak bytes since the start: allocated on the device, or resident in this process on a CPU."""

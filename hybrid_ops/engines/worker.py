@@ -16,10 +16,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import hybrid_ops
-from hybrid_ops.engines.protocol import PARENT, READ_DESCRIPTOR, WRITE_DESCRIPTOR, exceptions_in
+from hybrid_ops.engines.answers import AnswerError, read_answer
+from hybrid_ops.engines.protocol import PARENT, READ_DESCRIPTOR, WRITE_DESCRIPTOR, Operation, exceptions_in
+
+AnswerT = TypeVar("AnswerT")
 
 GRACE_SECONDS = 10.0
 """How long a worker that was told to end may take before it is killed."""
@@ -40,7 +43,7 @@ class Worker:
 
     Parameters
     ----------
-    module: the worker program, run as `python -m module`
+    program: the worker program, run by its path; what it imports beside this package is its interpreter's
     folder: where its log and its import path are written; made if absent
     interpreter: the Python of the arm; this one by default
     environment: variables added to (or, when None, removed from) this process's own
@@ -48,13 +51,14 @@ class Worker:
 
     def __init__(
         self,
-        module: str,
+        program: Path,
         folder: Path,
         interpreter: str = sys.executable,
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "engine.log"
+        self._program = program
         self._site = folder / "site"
         write_import_path(self._site)
         # An engine that is killed leaves its temporary files. They get a folder of their own, of a short path because
@@ -78,7 +82,7 @@ class Worker:
         try:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
-                    [interpreter, "-m", module],
+                    [interpreter, "-P", str(program)],  # -P: its folder is no place to import from
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -99,8 +103,19 @@ class Worker:
         self._replies = reply_read
         self._pending = b""
 
+    def ask(self, operation: Operation[AnswerT], deadline_seconds: float, **arguments: Any) -> AnswerT:
+        """Ask for one operation and return its answer; kill the worker if the deadline passes.
+
+        Raises WorkerError with the engine's own reason, and for an answer that is not of the operation's type.
+        """
+        answer = self.request(operation.name, deadline_seconds, **arguments)
+        try:
+            return read_answer(operation.answer, answer)
+        except AnswerError as error:
+            raise WorkerError(f"{self._program.stem}: the answer to '{operation.name}' {error}", self.log) from None
+
     def request(self, operation: str, deadline_seconds: float, **arguments: Any) -> Any:
-        """Ask for one operation and wait for its answer; kill the worker if the deadline passes.
+        """Ask for one operation and wait for its answer as JSON has it; kill the worker if the deadline passes.
 
         Raises WorkerError with the engine's own reason.
         """

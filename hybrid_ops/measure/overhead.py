@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -21,10 +22,15 @@ from typing import Any
 from scipy.stats import quantile_test
 
 from hybrid_ops.engines.devices import Device
-from hybrid_ops.engines.spec import SERVER_ENGINE, Case, EngineSpec
+from hybrid_ops.engines.protocol import RUN, ServerFacts
+from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.engines.vllm_server import VllmServer
 from hybrid_ops.engines.worker import Worker, WorkerError
+from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.conditions import ConditionMonitor, Limits
-from hybrid_ops.measure.launch import iterate, load_engine
+from hybrid_ops.measure.launch import load_engine
+from hybrid_ops.measure.procedures.procedure import Iteration
+from hybrid_ops.measure.procedures.serving import Serving
 from hybrid_ops.models.zoo import ModelEntry
 from hybrid_ops.workloads.serving import ServingWorkload
 
@@ -79,20 +85,22 @@ def measure_overhead(
 
     Raises WorkerError and NotAMeasurement.
     """
-    spec = EngineSpec(model, entry, device.platform, arguments=load.arguments, engine=SERVER_ENGINE)
-    case = Case(spec, "overhead", load)
+    spec = EngineSpec(model, entry, device.platform, VllmServer(), arguments=load.arguments)
+    case = Case(spec, "overhead", load, Serving())
     order = random.Random(load.seed)  # noqa: S311
     seen: list[dict[str, list[dict[str, Any]]]] = []
-    with Worker(spec.worker_module, folder, environment=device.environment) as worker:
+    with Worker(spec.engine.worker, folder, environment=device.environment) as worker:
         tell("starting the server")
         facts = load_engine(worker, spec, folder, deadline_seconds)
 
+        assert facts.server is not None
+        by_hand = partial(
+            bench_by_hand, worker, load, facts.server, spec.engine.prepare(spec, folder), deadline_seconds
+        )
+
         def through_suite() -> dict[str, Any]:
             with ConditionMonitor(device, [worker.process.pid], Limits()):
-                return iterate(worker, case, facts, deadline_seconds)
-
-        def by_hand() -> dict[str, Any]:
-            return bench_by_hand(worker, load, facts["server"], spec.model_location(folder), deadline_seconds)
+                return dict(case.procedure.iterate(Iteration(case, worker, facts, folder, deadline_seconds)))
 
         ways = {"suite": through_suite, "hand": by_hand}
         for way in ways.values():
@@ -107,7 +115,7 @@ def measure_overhead(
 
 
 def bench_by_hand(
-    worker: Worker, load: ServingWorkload, server: dict[str, Any], tokenizer: str, deadline_seconds: float
+    worker: Worker, load: ServingWorkload, server: ServerFacts, tokenizer: str, deadline_seconds: float
 ) -> dict[str, Any]:
     """One `vllm bench serve` as a person would type it beside the server. Raises WorkerError if it fails.
 
@@ -115,13 +123,13 @@ def bench_by_hand(
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", *load.bench_arguments(None)]
-        command += ["--base-url", server["url"], "--model", server["model"], "--tokenizer", tokenizer]
+        command += ["--base-url", server.url, "--model", server.model, "--tokenizer", tokenizer]
         command += ["--num-warmups", str(WARMUPS), "--disable-tqdm"]
         command += ["--save-result", "--result-dir", folder, "--result-filename", "result.json"]
-        done = worker.request("run", deadline_seconds, command=command)
+        done = worker.ask(RUN, deadline_seconds, command=command)
         result = Path(folder) / "result.json"
-        if done["status"] != 0 or not result.exists():
-            raise WorkerError(f"vllm bench serve failed: {done['output'].strip().rpartition(chr(10))[2]}", worker.log)
+        if done.status != 0 or not result.exists():
+            raise WorkerError(f"vllm bench serve failed: {done.output.strip().rpartition(chr(10))[2]}", worker.log)
         return json.loads(result.read_text(encoding="utf-8"))
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybrid_ops.engines.devices import devices, gpus, lease
 from hybrid_ops.errors import InputError
 from hybrid_ops.models.sizes import format_table, parse_count
 from hybrid_ops.models.zoo import load_zoo
-from hybrid_ops.workloads.workload import load_suites
+
+if TYPE_CHECKING:
+    from hybrid_ops.measure.overhead import Overhead
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,10 +43,12 @@ def run(args: argparse.Namespace) -> int:
     Raises InputError.
     """
     from hybrid_ops.engines.worker import WorkerError
-    from hybrid_ops.measure.generation import NotAMeasurement
     from hybrid_ops.measure.overhead import LEAST_ROUNDS, measure_overhead
+    from hybrid_ops.measure.procedures import read_suites
+    from hybrid_ops.measure.values import NotAMeasurement
+    from hybrid_ops.workloads.serving import ServingWorkload
 
-    zoo, loads = load_zoo(), load_suites().serving
+    zoo, loads = load_zoo(), read_suites().of_kind(ServingWorkload)
     if args.model not in zoo:
         raise InputError(f"no model is named {args.model!r}; the zoo has {', '.join(zoo)}")
     if args.load not in loads or loads[args.load].dataset_file is not None:
@@ -63,6 +69,16 @@ def run(args: argparse.Namespace) -> int:
             )
     except (WorkerError, NotAMeasurement) as error:
         raise InputError(f"{args.model}/{args.load} failed to run: {error}") from None
+    print(
+        f"{args.model}/{args.load}, {args.num_prompts} requests a run, {args.rounds} rounds of two runs each way, "
+        f"on {device.name}"
+    )
+    print(_table(found))
+    return 0 if all(one.is_within_noise for one in found) else 1
+
+
+def _table(found: Sequence[Overhead]) -> str:
+    """A row a metric."""
     rows = [["metric", "through the suite", "by hand", "difference", "95 % interval", "A/A noise", ""]]
     for one in found:
         verdict = "open: more --rounds"
@@ -82,9 +98,4 @@ def run(args: argparse.Namespace) -> int:
                 verdict,
             ]
         )
-    print(
-        f"{args.model}/{args.load}, {args.num_prompts} requests a run, {args.rounds} rounds of two runs each way, "
-        f"on {device.name}"
-    )
-    print(format_table(rows))
-    return 0 if all(one.is_within_noise for one in found) else 1
+    return format_table(rows)

@@ -36,8 +36,8 @@ def has_peaks(device: Device) -> bool:
     return True
 
 
-def run_peaks(device: Device, dtypes: Iterable[str], recorded: Path, record: bool) -> dict[str, Any]:
-    """The peaks of a device for the given data types, as `asdict` of DevicePeaks has them.
+def run_peaks(device: Device, dtypes: Iterable[str], recorded: Path, record: bool) -> DevicePeaks:
+    """The peaks of a device for the given data types.
 
     A CPU's are read from the file `recorded`, which lies beside the baselines of its device class: what was measured
     on the spot moves between runs by more than any metric, and two utilisations compare only at equal peaks. What the
@@ -46,18 +46,18 @@ def run_peaks(device: Device, dtypes: Iterable[str], recorded: Path, record: boo
     Raises InputError for a GPU that is not in the table and for a broken file, RuntimeError when measuring fails.
     """
     if device.platform != "cpu":
-        return asdict(find_device(device.name))
+        return find_device(device.name)
     known = read_peaks(recorded)
     missing = set(dtypes) - (known.flops.keys() if known else set())
     if not missing:
         assert known is not None
-        return asdict(known)
+        return known
     measured = _measure(missing)
     peaks = replace(known, flops={**known.flops, **measured.flops}) if known else measured
     if record:
         recorded.parent.mkdir(parents=True, exist_ok=True)
         write_json(recorded, asdict(peaks))
-    return asdict(peaks)
+    return peaks
 
 
 def peaks_from_json(document: dict[str, Any]) -> DevicePeaks:

@@ -2,7 +2,7 @@
 
     RESULTS/<run id>/
         results.json              the end of the run: every cell, verdict and launch
-        launches/<engine>/<n>/    record.json, engine.log (of an A/B pair: a/engine.log and b/engine.log)
+        launches/<name>/<n>/      record.json, engine.log (of an A/B pair: a/engine.log and b/engine.log)
         rounds/<n>.json           which launches each round was decided to have
 
 Under pytest-xdist several processes share the folder. Each launch is taken by whoever locks it first and is recorded
@@ -20,9 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
 
 from hybrid_ops.errors import InputError
+from hybrid_ops.measure.records import LaunchRecord, PairRecord
 
 POLL_SECONDS = 0.2
 
@@ -51,16 +54,8 @@ def write_json(path: Path, document: Any) -> None:
         temporary.unlink(missing_ok=True)
 
 
-class Record(Protocol):
-    """What a store keeps of each launch."""
-
-    def to_json(self) -> dict[str, Any]: ...
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Self: ...
-
-
-RecordT = TypeVar("RecordT", bound=Record)
+T = TypeVar("T")
+RecordT = TypeVar("RecordT", LaunchRecord, PairRecord)
 
 
 class RunStore(Generic[RecordT]):
@@ -68,43 +63,44 @@ class RunStore(Generic[RecordT]):
 
     def __init__(self, folder: Path, record_type: type[RecordT]) -> None:
         self.folder = folder
-        self._record_type = record_type
+        self._records = TypeAdapter(record_type)
         self.results_path = folder / "results.json"
 
-    def launch_folder(self, engine: str, index: int) -> Path:
-        return self.folder / "launches" / engine / str(index)
+    def launch_folder(self, launch_name: str, index: int) -> Path:
+        return self.folder / "launches" / launch_name / str(index)
 
-    def launches(self, engine: str) -> list[RecordT]:
-        """All finished launches of an engine spec, in order."""
+    def records(self, launch_name: str) -> list[RecordT]:
+        """All finished launches of a spec, in order."""
         records: list[RecordT] = []
-        while (path := self._record_path(engine, len(records) + 1)).exists():
-            records.append(self._record_type.from_json(json.loads(path.read_text(encoding="utf-8"))))
+        while (path := self._record_path(launch_name, len(records) + 1)).exists():
+            records.append(self._records.validate_json(path.read_bytes()))
         return records
 
-    def _record_path(self, engine: str, index: int) -> Path:
-        return self.launch_folder(engine, index) / "record.json"
+    def _record_path(self, launch_name: str, index: int) -> Path:
+        return self.launch_folder(launch_name, index) / "record.json"
 
-    def once(self, path: Path, make: Callable[[], Any]) -> Any:
-        """The JSON document at `path`, made and written by the first process that asks for it."""
+    def once(self, path: Path, kind: type[T], make: Callable[[], T]) -> T:
+        """What the JSON document at `path` holds, made and written by the first process that asks for it."""
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
         with self._lock(path.name, block=True):
             if not path.exists():
-                write_json(path, make())
-        return json.loads(path.read_text(encoding="utf-8"))
+                write_json(path, adapter.dump_python(make(), mode="json", by_alias=True))
+        return adapter.validate_json(path.read_bytes())
 
     def complete(self, wanted: dict[tuple[str, int], Callable[[], RecordT]]) -> None:
         """Return when every wanted launch is recorded, having made here those that no other process had taken."""
         missing = dict(wanted)
         while missing:
             progressed = False
-            for (engine, index), make in list(missing.items()):
-                path = self._record_path(engine, index)
+            for (launch_name, index), make in list(missing.items()):
+                path = self._record_path(launch_name, index)
                 if not path.exists():
-                    with self._lock(f"{engine}-{index}", block=False) as held:
+                    with self._lock(f"{launch_name}-{index}", block=False) as held:
                         if not held:
                             continue
                         if not path.exists():
-                            write_json(path, make().to_json())
-                del missing[engine, index]
+                            write_json(path, self._records.dump_python(make(), mode="json", by_alias=True))
+                del missing[launch_name, index]
                 progressed = True
             if not progressed:
                 time.sleep(POLL_SECONDS)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from statistics import mean
-from typing import Any
-
-from hybrid_ops.engines.spec import Case, EngineSpec
+from hybrid_ops.engines.protocol import GenerationSample, LoadFacts
+from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure.generation import Value
-from hybrid_ops.measure.peaks import peaks_from_json
+from hybrid_ops.measure.values import Value
 from hybrid_ops.models.capacity import LATEST_ENGINE, engine_state_dtype
 from hybrid_ops.models.cost import GenerationCost, decode_cost, prefill_cost
+from hybrid_ops.models.devices import DevicePeaks
 from hybrid_ops.models.roofline import utilisation
 from hybrid_ops.models.stack import ModelStack
-from hybrid_ops.workloads.workload import Workload
+from hybrid_ops.workloads.batch import ClosedBatch
 
 
 def accounted_model(spec: EngineSpec) -> ModelStack | None:
@@ -25,17 +24,17 @@ def accounted_model(spec: EngineSpec) -> ModelStack | None:
         return None
 
 
-def workload_cost(case: Case, workload: Workload, steps: int, engine_version: str) -> GenerationCost | None:
+def workload_cost(spec: EngineSpec, workload: ClosedBatch, steps: int, engine_version: str) -> GenerationCost | None:
     """What one iteration that took `steps` engine steps costs; None for a model that cannot be accounted for.
 
     Steps beyond one a generated token are those of the prefill, so the weights count once for each step there was. The
     samples of a prompt share its prefill, and given prompts count as so many of their mean length.
     """
-    model = accounted_model(case.spec)
+    model = accounted_model(spec)
     if model is None:
         return None
     state_dtype = engine_state_dtype(
-        model, case.spec.engine_arguments.get("mamba_ssm_cache_dtype", "auto"), engine_version, case.spec.platform
+        model, spec.engine_arguments.get("mamba_ssm_cache_dtype", "auto"), engine_version, spec.platform
     )
     prefill_steps = max(1, steps - (workload.generation_tokens - 1))
     prompts, generation = workload.num_prompts, workload.generation_tokens
@@ -49,27 +48,27 @@ def workload_cost(case: Case, workload: Workload, steps: int, engine_version: st
 
 
 def utilisation_values(
-    case: Case, workload: Workload, sample: dict[str, Any], facts: dict[str, Any]
+    spec: EngineSpec, workload: ClosedBatch, sample: GenerationSample, facts: LoadFacts, peaks: DevicePeaks | None
 ) -> dict[str, Value]:
-    """The metrics of one iteration, from a worker's raw sample and the facts of its launch.
+    """The metrics of one iteration, from its sample, the facts of its launch and the device's peaks.
 
     Shares are in percent. Without known peaks only the arithmetic intensity is given, and nothing for a model that
     cannot be accounted for.
     """
-    version = facts["versions"].get("vllm", LATEST_ENGINE)
-    cost = workload_cost(case, workload, len(sample["steps"]), version)
+    version = facts.versions.get("vllm", LATEST_ENGINE)
+    cost = workload_cost(spec, workload, len(sample.steps), version)
     if cost is None:
         return {}
     values: dict[str, Value] = {"arithmetic_intensity": cost.total.arithmetic_intensity}
-    if (peaks := facts.get("peaks")) is not None:
+    if peaks is not None:
         used = utilisation(
             cost,
-            sample["elapsed_seconds"],
-            peaks_from_json(peaks),
+            sample.elapsed_seconds,
+            peaks,
             devices=math.prod(
-                case.spec.engine_arguments.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data")
+                spec.engine_arguments.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data")
             ),
-            dtype=case.spec.layer_stack().dtype,
+            dtype=spec.layer_stack().dtype,
         )
         values |= {
             "mfu": 100 * used.mfu,

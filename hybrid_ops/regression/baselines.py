@@ -24,8 +24,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from hybrid_ops.engines.devices import Device
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure.generation import Value
-from hybrid_ops.measure.metrics import Kind, Metric, Scope, find_metric
+from hybrid_ops.measure.metrics import Kind, Metric, Scope
+from hybrid_ops.measure.procedures import find_metric
+from hybrid_ops.measure.values import Value
 from hybrid_ops.yaml_files import StrictModel, load_schema, load_yaml, round_trip_yaml
 
 BASELINE_SCHEMA_VERSION = 1
@@ -84,7 +85,7 @@ class CaseBaseline(StrictModel):
         for name, cell in metrics.items():
             metric = find_metric(name)
             if metric is None:
-                raise ValueError(f"unknown metric {name!r}; see `hybrid_ops/measure/metrics.py` for the names")
+                raise ValueError(f"unknown metric {name!r}; see `hybrid_ops/measure/procedures/` for the names")
             if metric.kind is Kind.EXACT:
                 if cell.tolerance is not None or cell.launches or cell.outliers:
                     raise ValueError(f"{name} is exact: it has no tolerance and no launches")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
-from hybrid_ops.engines.spec import Case
-from hybrid_ops.measure.generation import Value
-from hybrid_ops.measure.launch import LaunchRecord, matches_expected
-from hybrid_ops.measure.metrics import Kind, Metric
-from hybrid_ops.measure.pair import PairRecord
+from hybrid_ops.measure.case import Case
+from hybrid_ops.measure.metrics import Kind, Metric, Scope
+from hybrid_ops.measure.records import LaunchRecord, PairRecord, matches_expected
+from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.baselines import Baselines, FoundBaseline
 from hybrid_ops.regression.judge import Evidence, Judgement, Settings, judge_run
 from hybrid_ops.regression.statistics import Noise
@@ -19,7 +17,7 @@ from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.regression.waivers import Waiver, waived
 
 Launches = Mapping[str, Sequence[LaunchRecord]]
-"""The finished launches of a run, by the name of their engine spec."""
+"""The finished launches of a run, by the name that the launches of their spec have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +32,16 @@ class Cell:
     @property
     def id(self) -> str:
         return f"{self.case.id}-{self.metric.name}"
+
+    @property
+    def cases(self) -> Sequence[Case]:
+        """The cases that it needs: its own, and the one that its value is divided by."""
+        return (self.case,) if self.reference is None else (self.case, self.reference)
+
+    @property
+    def definition(self) -> str:
+        """Hash of what defines the measurement, on every machine where its value holds on every machine."""
+        return self.case.definition(portable=self.metric.scope is Scope.ANY)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Observation:
 
 
 def observe(cell: Cell, launches: Launches) -> Observation:
-    """Read a cell's own numbers out of the launches of its engine spec (and of its reference's)."""
+    """Read a cell's own numbers out of the launches of its spec (and of its reference's)."""
     own = _values(cell.case, cell.metric, launches)
     if cell.reference is None or own.error or own.expected_failure:
         return own
@@ -84,7 +92,7 @@ def _values(case: Case, metric: Metric, launches: Launches) -> Observation:
         if name not in seen.values:
             return Observation([], seen.absent.get(name, f"the engine gave no {name}"), record.log)
         log = record.log
-        kernels.update(record.facts.get("reference_kernels", ()))
+        kernels.update(record.reference_kernels)
         if record.violations and metric.kind is not Kind.EXACT:
             invalid += [violation for violation in record.violations if violation not in invalid]
         else:
@@ -135,13 +143,6 @@ class CellResult:
         """Whether the value says nothing of the engine's own kernels, and so has no baseline and no judgement."""
         return bool(self.reference_kernels) and self.kind != Kind.EXACT.value
 
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> CellResult:
-        return cls(**{**document, "verdict": Verdict(document["verdict"])})
-
 
 def judge_cells(
     cells: Sequence[Cell], launches: Launches, baselines: Baselines, settings: Settings, budget_left: bool
@@ -191,7 +192,7 @@ def judge_pairs(
 
     `noise` is what A/A comparisons have shown of the cells on this machine.
     """
-    arms = [{engine: [pair.arms[arm] for pair in group] for engine, group in pairs.items()} for arm in (0, 1)]
+    arms = [{name: [pair.arms[arm] for pair in group] for name, group in pairs.items()} for arm in (0, 1)]
     observed = [(observe(cell, arms[0]), observe(cell, arms[1])) for cell in cells]
     evidence = []
     for cell, (first, second) in zip(cells, observed):
@@ -234,11 +235,11 @@ def _ungated(cell: Cell, seen: Observation) -> bool:
 
 def _comparable(cell: Cell, found: FoundBaseline | None) -> tuple[FoundBaseline | None, str | None]:
     """The baseline if it was measured with the same definition; else None and why it does not count."""
-    if found is None or found.definition == cell.case.definition:
+    if found is None or found.definition == cell.definition:
         return found, None
     return None, (
         f"The baseline in {found.path} was recorded for another definition of this case "
-        f"({found.definition}, now {cell.case.definition}): the model, its arguments or the workload changed."
+        f"({found.definition}, now {cell.definition}): the model, its arguments or the workload changed."
     )
 
 
@@ -262,7 +263,7 @@ def _result(
     elif seen.invalid:
         verdict, decided = Verdict.INVALID_ENVIRONMENT, True
         reason = "The machine was not fit to measure: " + "; ".join(seen.invalid) + "."
-    elif expected is not None and seen.values and cell.case.runs_the_model:
+    elif expected is not None and seen.values and cell.case.procedure.runs_the_model:
         verdict, decided = Verdict.UNEXPECTED_SUCCESS, True
         reason = f"It works now. Remove the expected failure from {cell.case.spec.entry.source}: {expected.reason}"
     elif verdict is Verdict.MISSING_BASELINE and _ungated(cell, seen):
@@ -290,7 +291,7 @@ def _result(
         launches=list(seen.values),
         baseline_launches=list(known.cell.launches) if known is not None else [],
         baseline_file=str(known.path) if known is not None else None,
-        definition=cell.case.definition,
+        definition=cell.definition,
         log=seen.log,
         noise=judgement.noise,
         reference_kernels=list(seen.reference_kernels),

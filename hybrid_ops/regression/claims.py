@@ -1,6 +1,6 @@
-"""Whether what is claimed of hybrid attention holds on this machine: reported from the run's ratios, true or not.
+"""Whether what is claimed holds on this machine: reported from the run's ratios, true or not.
 
-A claim is a bound on a ratio of the comparison. It holds where the ratio's confidence interval lies wholly within the
+A claim is a bound on a ratio. It holds where the ratio's confidence interval lies wholly within the
 bound, does not hold where it lies wholly outside, and is undecided between and, as every verdict on noise is, after one
 launch. It never fails a test: that is for the ratio's baseline.
 """
@@ -12,17 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import stdev
-from typing import Any, Literal
 
-from hybrid_ops.measure.launch import LaunchRecord
-from hybrid_ops.measure.metrics import METRICS, Kind
+from hybrid_ops.measure.claim import Claim
+from hybrid_ops.measure.metrics import Kind
+from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.regression.cells import Cell, Launches, observe
 from hybrid_ops.regression.judge import Prior, Settings
 from hybrid_ops.regression.statistics import Noise, combined_noise, look_level, mean, pooled_noise, quantile
-from hybrid_ops.workloads.workload import ComparedWorkload
 
-NEAR = 0.1
-"""How much worse counts as near, comparable, similar or close."""
 MEDIAN_VARIANCE = math.pi / 2
 """The variance of a median over that of a mean of as many values, for the normal distribution."""
 
@@ -33,55 +30,6 @@ class Outcome(StrEnum):
     UNDECIDED = "undecided"
     """The noise hides it."""
     NOT_MEASURED = "not measured"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim: a ratio that lies below `most` or above `least`, at some input lengths."""
-
-    text: str
-    metric: str
-    at: Literal["every", "shortest", "longest"]
-    """The input lengths that it is made for."""
-    least: float | None = None
-    most: float | None = None
-
-    @property
-    def bound(self) -> str:
-        """`< 1` or `> 0.9`."""
-        return f"> {self.least:g}" if self.least is not None else f"< {self.most:g}"
-
-    def outcome(self, low: float, high: float) -> Outcome:
-        """What an interval of the ratio says of the claim."""
-        if self.least is not None:
-            within, outside = low > self.least, high <= self.least
-        else:
-            assert self.most is not None
-            within, outside = high < self.most, low >= self.most
-        return Outcome.HOLDS if within else Outcome.DOES_NOT_HOLD if outside else Outcome.UNDECIDED
-
-
-CLAIMS = (
-    Claim("KV-cache memory is lower than full attention's", "kv_cache_bytes_over_full", "every", most=1.0),
-    Claim(
-        "model memory is similar to full attention's or slightly higher",
-        "model_bytes_over_full",
-        "longest",
-        most=1 + NEAR,
-    ),
-    Claim("throughput per GiB is better than full attention's", "throughput_per_gib_over_full", "every", least=1.0),
-    Claim(
-        "throughput is comparable to the sliding window's on short inputs",
-        "total_token_throughput_over_sliding",
-        "shortest",
-        least=1 - NEAR,
-    ),
-    Claim(
-        "throughput is above full attention's on long inputs", "total_token_throughput_over_full", "longest", least=1.0
-    ),
-    Claim("p99 latency is close to the sliding window's", "p99_e2el_over_sliding", "every", most=1 + NEAR),
-)
-"""The claims of the hybrid attention suite."""
 
 
 @dataclass(frozen=True)
@@ -106,31 +54,32 @@ class ClaimResult:
     reason: str | None = None
     """Why it was not measured."""
 
-    def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "outcome": self.outcome.value}
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> ClaimResult:
-        return cls(**{**document, "outcome": Outcome(document["outcome"])})
-
 
 def judge_claims(cells: Sequence[Cell], launches: Launches, settings: Settings) -> list[ClaimResult]:
     """What the launches say of each claim that one of `cells` stands for, claims in their order."""
+    procedures = dict.fromkeys(cell.case.procedure for cell in cells)
     return [
         _judge(claim, cell, launches, settings)
-        for claim in CLAIMS
+        for procedure in procedures
+        for claim in procedure.claims
         for cell in cells
-        if cell.metric.name == claim.metric and _is_made_for(claim, cell)
+        if cell.metric.name == claim.metric
+        and cell.case.procedure is procedure
+        and procedure.is_claimed(claim, cell.case)
     ]
 
 
-def _is_made_for(claim: Claim, cell: Cell) -> bool:
-    workload = cell.case.workload
-    return isinstance(workload, ComparedWorkload) and (claim.at == "every" or workload.place in (claim.at, "only"))
+def _outcome(claim: Claim, low: float, high: float) -> Outcome:
+    """What an interval of the ratio says of the claim."""
+    if claim.least is not None:
+        within, outside = low > claim.least, high <= claim.least
+    else:
+        assert claim.most is not None
+        within, outside = high < claim.most, low >= claim.most
+    return Outcome.HOLDS if within else Outcome.DOES_NOT_HOLD if outside else Outcome.UNDECIDED
 
 
 def _judge(claim: Claim, cell: Cell, launches: Launches, settings: Settings) -> ClaimResult:
-    assert isinstance(cell.case.workload, ComparedWorkload)
     seen = observe(cell, launches)
     values = [float(value) for value in seen.values]
     ratio = interval = None
@@ -141,15 +90,16 @@ def _judge(claim: Claim, cell: Cell, launches: Launches, settings: Settings) -> 
         ratio = math.exp(mean(logs))
         interval = (ratio * math.exp(-half), ratio * math.exp(half))
         few = half > 0 and len(values) < settings.minimum_launches
-        outcome = Outcome.UNDECIDED if few else claim.outcome(*interval)
+        outcome = Outcome.UNDECIDED if few else _outcome(claim, *interval)
+    base, prompt_tokens = cell.case.procedure.claim_place(cell.case)
     return ClaimResult(
         cell=cell.id,
         case=cell.case.id,
-        base=cell.case.workload.base,
+        base=base,
         claim=claim.text,
         metric=claim.metric,
         bound=claim.bound,
-        prompt_tokens=cell.case.workload.prompt_tokens,
+        prompt_tokens=prompt_tokens,
         outcome=outcome,
         ratio=ratio,
         interval=interval,
@@ -166,16 +116,16 @@ def _half_width(cell: Cell, logs: Sequence[float], launches: Launches, settings:
     or what the iterations within the launches show, whichever is larger: few launches that happen to agree prove
     little. Launches are added until the claims are decided, so the error is shared over all looks.
     """
-    assert cell.metric.of is not None and cell.reference is not None
-    if METRICS[cell.metric.of].kind is Kind.EXACT:
+    if cell.metric.kind is Kind.EXACT:
         return 0.0
+    measured = cell.metric.of or cell.metric.name
     prior: Prior = settings.priors[Kind.RATIO]
     between = pooled_noise([logs], Noise(prior.launch, prior.degrees))
     within = [
         noise
-        for case in (cell.case, cell.reference)
+        for case in cell.cases
         for record in launches.get(case.spec.launch_name, ())
-        if (noise := _median_noise(record, case.id, cell.metric.of)) is not None
+        if (noise := _median_noise(record, case.id, measured)) is not None
     ]
     noise = between
     if within:

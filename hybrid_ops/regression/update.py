@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean, pstdev
 
-from hybrid_ops.measure.metrics import PACE, Kind, Scope
+from hybrid_ops.measure.metrics import Kind, Scope
 from hybrid_ops.regression.baselines import Baselines, Recorded, Update, Written
 from hybrid_ops.regression.cells import Cell, CellResult, Launches, observe
 from hybrid_ops.regression.judge import TOLERANCE_STEPS, Prior, Settings, tolerance_from_launches
@@ -64,10 +64,10 @@ def update_baselines(
 
 
 def unsettled(cells: Sequence[Cell], launches: Launches, settings: Settings) -> set[str]:
-    """The engine specs whose launches disagree so much about the pace of a case that one more may help."""
+    """The specs, by launch name, whose launches disagree so much about the pace of a case that one more may help."""
     found = set()
     for cell in cells:
-        if cell.metric.name == PACE:
+        if cell.metric.name == cell.case.procedure.pace:
             prior = settings.priors[cell.metric.kind]
             values, _ = _without_outliers([float(value) for value in observe(cell, launches).values], prior)
             if len(values) > 1 and tolerance_from_launches(values, prior) > UNSETTLED:
@@ -120,7 +120,7 @@ def _update(cell: Cell, result: CellResult, settings: Settings, recorded: Record
         launches=launches,
         outliers=outliers,
         tolerance=tolerance,
-        definition=cell.case.definition,
+        definition=cell.definition,
         recorded=recorded,
     )
 

@@ -1,0 +1,56 @@
+"""The reports of a run, listed in one place and called in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hybrid_ops.errors import InputError
+from hybrid_ops.regression.results import RunResults
+from hybrid_ops.report.comparison_tables import ComparisonReport
+from hybrid_ops.report.junit import JUnit
+from hybrid_ops.report.report import Report, Section
+from hybrid_ops.report.rollout import RolloutTables
+from hybrid_ops.report.serving import ServingTables
+from hybrid_ops.report.summary import write_summary
+from hybrid_ops.report.updates import Updates
+from hybrid_ops.report.verdicts import Verdicts
+
+REPORTS: tuple[Report, ...] = (Verdicts(), Updates(), RolloutTables(), ComparisonReport(), ServingTables(), JUnit())
+"""The reports that ship with the suite, in the order in which they are shown."""
+
+_known: dict[str, Report] = {report.name: report for report in REPORTS}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one report said of a run."""
+
+    section: Section | None
+    files: list[Path] = field(default_factory=list)
+    problem: str | None = None
+    """Why its files are not there."""
+
+
+def register(report: Report) -> None:
+    """Make a further report known. Raises InputError for a name that another one has."""
+    known = _known.setdefault(report.name, report)
+    if type(known) is not type(report):
+        raise InputError(f"a report is named {report.name!r} already: {type(known).__module__}; rename one of them")
+
+
+def write_reports(run: RunResults, folder: Path) -> list[Told]:
+    """Have every report write its files into the run's folder, then write the summary of their sections.
+
+    A report whose files cannot be written says why; the others go on.
+    """
+    told = []
+    for report in _known.values():
+        try:
+            files = report.write(run, folder)
+        except (InputError, OSError) as error:
+            told.append(Told(report.section(run), problem=f"{report.name}: no files: {error}"))
+        else:
+            told.append(Told(report.section(run), files))
+    write_summary(run, [one.section for one in told if one.section is not None], folder)
+    return told

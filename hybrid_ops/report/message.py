@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.results import RunResults
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.numbers import show, show_change
 
@@ -36,7 +37,7 @@ def cell_message(result: CellResult) -> str:
     return "\n".join(lines)
 
 
-def cell_properties(result: CellResult, device: dict[str, Any], versions: dict[str, str]) -> dict[str, str]:
+def cell_properties(result: CellResult, run: RunResults) -> dict[str, str]:
     """The properties of the testcase in JUnit, as strings. Structured values are JSON."""
     properties: dict[str, Any] = {
         "case": result.case,
@@ -55,9 +56,9 @@ def cell_properties(result: CellResult, device: dict[str, Any], versions: dict[s
         "reason": result.reason,
         "reference_kernels": result.reference_kernels or None,
         "log": result.log,
-        "device": device["name"],
-        "device_class": device["class"],
-        "versions": versions,
+        "device": run.device.name,
+        "device_class": run.device.device_class,
+        "versions": run.versions,
     }
     return {
         name: value if isinstance(value, str) else json.dumps(value)

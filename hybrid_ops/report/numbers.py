@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_ops.measure.generation import Value
+from hybrid_ops.measure.values import Value
 
 _BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB")
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hybrid_ops.errors import InputError
-from hybrid_ops.report.comparison import comparison_markdown, complete_comparisons, write_results
-from hybrid_ops.report.plots import FORMATS, write_plots
+from hybrid_ops.regression.results import read_results
+from hybrid_ops.report.comparison_tables import write_files
+from hybrid_ops.report.plots import FORMATS
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,43 +25,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files and print their paths. Raises InputError for results that have no whole comparison."""
-    path = args.results / "results.json" if args.results.is_dir() else args.results
-    document = _read(path)
+    folder = args.results if args.results.is_dir() else args.results.parent
+    run_results = read_results(args.results)
     try:
-        written = write_files(document, args.output_dir or path.parent, args.format)
+        written = write_files(run_results, args.output_dir or folder, args.format)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{args.results}: {error}") from None
     print("\n".join(map(str, written)))
     return 0
-
-
-def write_files(document: Mapping[str, Any], folder: Path, file_format: str = "png") -> list[Path]:
-    """Write a run's comparisons below `folder`, each base model in a folder of its own where there are several.
-
-    Raises InputError for a run without a whole comparison and for a folder that cannot be written.
-    """
-    comparisons = complete_comparisons(document)
-    written = []
-    for results in comparisons:
-        target = folder if len(comparisons) == 1 else folder / results.base
-        try:
-            written += write_results(results, target)
-            written += write_plots(results, target / "plots", file_format)
-            summary = target / "plots" / "summary.md"
-            summary.write_text(f"# Hybrid attention suite\n\n{comparison_markdown(results)}", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written ({error.strerror})") from None
-        written.append(summary)
-    return written
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    if not isinstance(document, dict) or not {"run_id", "launches", "cells"} <= document.keys():
-        raise InputError(f"{path}: not the results.json of a run")
-    return document

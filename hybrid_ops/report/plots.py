@@ -54,7 +54,7 @@ def write_plots(results: ComparisonResults, folder: Path, file_format: str = "pn
 def _caption(results: ComparisonResults) -> str:
     models = ", ".join(group[0].parameters["model"] for group in results.by_attention.values())
     return (
-        f"{models} on {results.document['device']['name']}, run {results.document['run_id']}\n{results.input_note}. "
+        f"{models} on {results.run.device.name}, run {results.run.run_id}\n{results.input_note}. "
         "Medians of launches; bars: the range of timed iterations"
     )
 

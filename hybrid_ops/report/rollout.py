@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from hybrid_ops.models.sizes import format_table
+from hybrid_ops.regression.results import RunResults
+from hybrid_ops.report.report import Preformatted, Report, Section
 
 HEADINGS = ["Gen Length", "Time per Batch (s)", "MFU (%)", "MBU (%)", "Tokens/s"]
+ROLLOUTS_FILE = "rollout.md"
 
 
-def rollout_text(document: Mapping[str, Any]) -> str:
-    """A table for each model, from `results.json`; empty without rollouts. A figure is the median over the launches.
+class RolloutTables(Report):
+    """A table for each model. A figure is the median over the launches; what was not measured is a dash."""
 
-    What was not measured is a dash.
-    """
+    name: ClassVar[str] = "rollouts"
+
+    def section(self, run: RunResults) -> Section | None:
+        text = rollout_text(run)
+        return Section("rollouts", [Preformatted(text.splitlines())]) if text else None
+
+    def write(self, run: RunResults, folder: Path) -> list[Path]:
+        text = rollout_text(run)
+        if not text:
+            return []
+        path = folder / ROLLOUTS_FILE
+        path.write_text(text + "\n", encoding="utf-8")
+        return [path]
+
+
+def rollout_text(run: RunResults) -> str:
+    """The tables in Markdown; empty without rollouts."""
+    rollouts = run.details("rollouts")
     tables = []
-    for engine in dict.fromkeys(rollout["engine"] for rollout in document["rollouts"].values()):
+    for spec in dict.fromkeys(rollout["engine"] for rollout in rollouts.values()):
         rows = [HEADINGS]
         notes = set()
-        for case, rollout in document["rollouts"].items():
-            if rollout["engine"] != engine:
+        for case, rollout in rollouts.items():
+            if rollout["engine"] != spec:
                 continue
-            seen = [
-                launch["cases"][case]["values"]
-                for launch in document["launches"]
-                if launch.get("cases", {}).get(case, {}).get("values")
-            ]
+            seen = [launch.cases[case].values for launch in run.records_of(case)]
             length, of = rollout["generation_tokens"], rollout["published_length"]
             name = str(length) if length == of else f"{length} (of {of})"
             rows.append([name, *_figures(seen)])
@@ -35,11 +51,11 @@ def rollout_text(document: Mapping[str, Any]) -> str:
                 f"{rollout['num_prompts']} prompts of at most {rollout['prompt_tokens']} tokens × "
                 f"{rollout['samples']} samples, {rollout['prompts']}"
             )
-        tables.append(f"### {engine}: {'; '.join(sorted(notes))}\n\n{format_table(rows)}")
+        tables.append(f"### {spec}: {'; '.join(sorted(notes))}\n\n{format_table(rows)}")
     return "\n\n".join(tables)
 
 
-def _figures(launches: list[Mapping[str, float]]) -> list[str]:
+def _figures(launches: Sequence[Mapping[str, Any]]) -> list[str]:
     if not launches:
         return ["—"] * 4
 

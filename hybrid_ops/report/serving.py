@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
-from hybrid_ops.measure.serving import SweepPoint, knee
-from hybrid_ops.report.table import aligned
+from hybrid_ops.measure.knee import SweepPoint, knee
+from hybrid_ops.regression.results import RunResults
+from hybrid_ops.report.render import aligned
+from hybrid_ops.report.report import Lines, Preformatted, Report, Section, Shown
 
 WIDTH = 50
 HEADINGS = (
@@ -38,6 +41,36 @@ COLUMN_METRICS = ("request_throughput", "output_throughput", "total_token_throug
                   "mean_itl_ms", "p99_itl_ms", "mean_e2el_ms")  # fmt: skip
 
 
+SERVING_FILE = "serving.txt"
+
+
+class ServingTables(Report):
+    """The table over loads and the knees; with `-v` and in `serving.txt` every result block too."""
+
+    name: ClassVar[str] = "serving"
+
+    def section(self, run: RunResults) -> Section | None:
+        loads = measured_loads(run)
+        if not loads:
+            return None
+        return Section(
+            "serving",
+            [
+                Preformatted(load_table(loads)),
+                Preformatted(result_blocks(loads), Shown.VERBOSE),
+                Lines(["every result block: -v, or the file"], shown=Shown.BRIEF),
+            ],
+        )
+
+    def write(self, run: RunResults, folder: Path) -> list[Path]:
+        loads = measured_loads(run)
+        if not loads:
+            return []
+        path = folder / SERVING_FILE
+        path.write_text("\n".join([*load_table(loads), "", *result_blocks(loads)]) + "\n", encoding="utf-8")
+        return [path]
+
+
 @dataclass(frozen=True)
 class MeasuredLoad:
     """One serving case of a run: its load and the median values of its launches."""
@@ -55,23 +88,18 @@ class MeasuredLoad:
         return None if name is None else f"{self.case.partition('/')[0]}/{name}"
 
 
-def measured_loads(document: Mapping[str, Any]) -> list[MeasuredLoad]:
-    """The serving cases of a run's `results.json` that have values, in the order of the run."""
-    seen: dict[str, list[Mapping[str, float]]] = {}
-    for launch in document["launches"]:
-        for name, case in launch.get("cases", {}).items():
-            if name in document["loads"] and case["values"]:
-                seen.setdefault(name, []).append(case["values"])
-    return [
-        MeasuredLoad(
-            name,
-            load,
-            {metric: median(values[metric] for values in launches if metric in values) for metric in launches[0]},
-            len(launches),
-        )
-        for name, load in document["loads"].items()
-        if (launches := seen.get(name))
-    ]
+def measured_loads(run: RunResults) -> list[MeasuredLoad]:
+    """The serving cases of a run that have values, in the order of the run."""
+    found = []
+    for name, load in run.details("loads").items():
+        launches = [launch.cases[name].values for launch in run.records_of(name)]
+        if launches:
+            medians = {
+                metric: median(float(values[metric]) for values in launches if metric in values)
+                for metric in launches[0]
+            }
+            found.append(MeasuredLoad(name, load, medians, len(launches)))
+    return found
 
 
 def result_block(measured: MeasuredLoad) -> list[str]:
@@ -133,13 +161,10 @@ def knee_lines(loads: Sequence[MeasuredLoad]) -> list[str]:
     return lines
 
 
-def serving_text(document: Mapping[str, Any]) -> str:
-    """The table and every result block of a run, as `serving.txt` holds them. Empty without serving cases."""
-    loads = measured_loads(document)
-    if not loads:
-        return ""
-    parts = ["\n".join(load_table(loads))]
+def result_blocks(loads: Sequence[MeasuredLoad]) -> list[str]:
+    """Every load's block, each under a line that names it."""
+    lines: list[str] = []
     for measured in loads:
         head = f"{measured.case} (median of {measured.launches} launches): {measured.load['description']}"
-        parts.append("\n".join([head, *result_block(measured)]))
-    return "\n\n".join(parts) + "\n"
+        lines += ["", head, *result_block(measured)]
+    return lines[1:]

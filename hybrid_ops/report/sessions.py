@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_ops.report.table import aligned
+from hybrid_ops.report.render import aligned
 
 PACE_METRICS = ("output_throughput", "decode_throughput", "median_itl_ms", "median_tpot_ms", "median_step_ms")
 """The throughput and inter-token metrics that a slow-down of each engine step must show in."""

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
-from hybrid_ops.regression.cells import CellResult
-from hybrid_ops.report.comparison import comparison_markdown, comparison_results
-from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, counts, reason_lines, result_rows
+from hybrid_ops.regression.results import RunResults
+from hybrid_ops.report.render import section_markdown
+from hybrid_ops.report.report import Section
+from hybrid_ops.report.table import counts
+
+SUMMARY_FILE = "summary.md"
 
 
-def markdown(document: dict[str, Any]) -> str:
-    """The summary of `results.json`: what ran where, the counts, the table, the reasons and the notes."""
-    results = [CellResult.from_json(cell) for cell in document["cells"]]
-    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
-    lines = [
-        f"# Performance: {counts(results)}",
-        "",
-        f"Run `{document['run_id']}` on {document['device']['name']} (`{document['device']['class']}`), "
-        f"{document['seconds']:.0f} s. {versions}.",
-        "",
-        _row(ARM_COLUMNS if document["arms"] is not None else COLUMNS),
-        _row(["---"] * len(COLUMNS)),
-        *(_row(row) for row, _ in result_rows(results, every_cell=False)),
-        "",
-        *(f"- {line}" for line in reason_lines(results, every_cell=False)),
-        *(f"- note: {finding}" for finding in document["findings"]),
+def write_summary(run: RunResults, sections: Sequence[Section], folder: Path) -> Path:
+    """Write what ran where, the counts, and the sections of all reports."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    parts = [
+        f"# Performance: {counts(run.cells)}",
+        f"Run `{run.run_id}` on {run.device.name} (`{run.device.device_class}`), {run.seconds:.0f} s. {versions}.",
     ]
-    text = "\n".join(lines).rstrip() + "\n"
-    return "\n".join([text, *map(comparison_markdown, comparison_results(document))])
-
-
-def _row(cells: Any) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    for number, section in enumerate(sections):
+        text = section_markdown(section)
+        parts += [text] if number == 0 else [f"## {section.title}", text]
+    path = folder / SUMMARY_FILE
+    path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    return path

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from hybrid_ops.measure.procedures import headline_metrics
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.numbers import show, show_change
 
-HEADLINE_METRICS = ("output_throughput", "median_ttft_ms", "median_itl_ms")
-"""What a quiet table shows of a case in which nothing is to be said."""
 TOGETHER = (Verdict.FAILED_TO_RUN, Verdict.EXPECTED_FAILURE)
 """Verdicts of a whole case, whose cells share one reason."""
 COLUMNS = ("case", "metric", "baseline", "now", "change", "verdict")
@@ -25,6 +24,7 @@ def result_rows(results: Sequence[CellResult], every_cell: bool) -> list[tuple[t
     """
     rows: list[tuple[tuple[str, ...], Verdict]] = []
     shown_together: set[tuple[str, Verdict, str]] = set()
+    headline = headline_metrics()
     quiet = (Verdict.PASS, Verdict.MISSING_BASELINE, Verdict.INCONCLUSIVE)
     for result in results:
         together = (result.case, result.verdict, result.reason)
@@ -34,7 +34,7 @@ def result_rows(results: Sequence[CellResult], every_cell: bool) -> list[tuple[t
                 count = sum((other.case, other.verdict, other.reason) == together for other in results)
                 name = result.metric if count == 1 else f"({count} metrics)"
                 rows.append(((result.case, name, "—", "—", "", result.verdict.value), result.verdict))
-        elif every_cell or result.verdict not in quiet or result.metric in HEADLINE_METRICS:
+        elif every_cell or result.verdict not in quiet or result.metric in headline:
             rows.append(
                 (
                     (
@@ -78,19 +78,6 @@ def reason_lines(results: Sequence[CellResult], every_cell: bool) -> list[str]:
         if where not in named:
             named.append(where)
     return [f"{verdict.value}: {', '.join(named)}: {reason}" for (verdict, reason), named in cells.items()]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns; numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    left = {0, 1, len(widths) - 1}
-    return [
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def counts(results: Sequence[CellResult]) -> str:

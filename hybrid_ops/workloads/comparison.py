@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from hybrid_ops.errors import InputError
+from hybrid_ops.workloads.base import Definition, Workload
+from hybrid_ops.workloads.batch import ClosedBatch
 from hybrid_ops.workloads.sampling import Sampling
-from hybrid_ops.workloads.scaling import least_divisor
+from hybrid_ops.workloads.scaling import least_divisor, scaled_name
 from hybrid_ops.yaml_files import StrictModel
 
 Attention = Literal["full", "sliding", "hybrid"]
 """A configuration of the comparison: full attention, a sliding window, or the window and an SSM over the history."""
 ATTENTIONS: tuple[Attention, ...] = ("full", "sliding", "hybrid")
+Place = Literal["only", "shortest", "between", "longest"]
+"""Where an input length stands among those of its comparison."""
 Length = Annotated[int, Field(gt=0)]
+
+
+class ComparedBatch(ClosedBatch):
+    """A closed batch of a comparison: one configuration of attention at one input length."""
+
+    base: str
+    """Which of the comparison's base models it is put to."""
+    attention: Attention
+    published_tokens: int
+    """The input length before it was scaled to the model's context."""
+    place: Place
+    is_reduced: bool
+    """Whether a platform makes less of the comparison, so that what it counts is the platform's own."""
+
+    undefining: ClassVar[frozenset[str]] = Workload.undefining | {"place", "is_reduced"}
+    platform_fields: ClassVar[frozenset[str]] = frozenset({"num_prompts", "warmup_iterations", "timed_iterations"})
 
 
 class Reduction(StrictModel):
@@ -25,10 +46,11 @@ class Reduction(StrictModel):
     timed_iterations: int | None = Field(default=None, gt=0)
 
 
-class Comparison(StrictModel):
+class Comparison(Definition):
     """The same closed batches, one an input length, put to the three models of a base model."""
 
-    description: str
+    has_base_model: ClassVar[bool] = True
+
     models: dict[str, dict[Attention, str]] = Field(min_length=1)
     """The three models of the zoo of each base model, by a name for that."""
     prompt_tokens: list[Length] = Field(min_length=1)
@@ -52,6 +74,11 @@ class Comparison(StrictModel):
             if missing := [attention for attention in ATTENTIONS if attention not in by_attention]:
                 raise ValueError(f"{name} names no model for {', '.join(missing)}")
         return models
+
+    def named_models(self) -> Iterable[tuple[str, str]]:
+        for base, by_attention in self.models.items():
+            for model in sorted(set(by_attention.values())):
+                yield f"models.{base}", model
 
     @property
     def longest(self) -> int:
@@ -79,3 +106,38 @@ class Comparison(StrictModel):
         """The comparison as a platform runs it."""
         less = [reduction for name, reduction in self.reduced.items() if name == platform]
         return self.model_copy(update=less[0].model_dump(exclude_none=True)) if less else self
+
+    def workloads(self, model: str, platform: str, context: int) -> dict[str, ComparedBatch]:
+        """The workloads for one of its models, of `context` tokens, by name; none for another. Raises InputError."""
+        known = self.base_of(model)
+        if known is None:
+            return {}
+        base, attention = known
+        here = self.on(platform)
+        divisor = here.scale(context)
+        lengths = sorted(set(here.prompt_tokens))
+        shared = here.model_dump(
+            exclude={"description", "models", "prompt_tokens", "generation_tokens", "sampling", "reduced"}
+        )
+        return {
+            scaled_name("input", length, divisor): ComparedBatch(
+                **shared,
+                description=f"{here.description}: {attention}",
+                sampling=here.sampling,
+                prompt_tokens=length // divisor,
+                generation_tokens=here.generation_tokens // divisor,
+                base=base,
+                attention=attention,
+                published_tokens=length,
+                place=_place(length, lengths),
+                is_reduced=bool(self.reduced),
+            )
+            for length in lengths
+        }
+
+
+def _place(length: int, lengths: list[int]) -> Place:
+    """Where a length stands in a sorted list."""
+    if len(lengths) == 1:
+        return "only"
+    return "shortest" if length == lengths[0] else "longest" if length == lengths[-1] else "between"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from hybrid_ops.errors import InputError, describe_validation
 from hybrid_ops.models.configs import load_config
-from hybrid_ops.workloads.workload import Suites, split_entry
-from hybrid_ops.yaml_files import StrictModel, parse_value
+from hybrid_ops.workloads.base import Definition
+from hybrid_ops.workloads.suites import Suites, split_entry
+from hybrid_ops.yaml_files import parse_value
 
 OPTION = "--perf-set"
-FIXED = {"description", "models", "reduced", "kind", "sweep", "given_prompts", "rollout_length"}
+FIXED = {"description", "models", "reduced", "kind", "sweep", "given_prompts"}
 """Fields that say what a definition is, not how it is run."""
 SHAPE = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
@@ -40,36 +41,33 @@ class Overrides:
 
         Raises InputError for a field that none of them has and for a value that one does not take.
         """
-        named = {split_entry(entry).workload for entry in suites.suites[suite]}
-        if self.base_config and not named & suites.comparisons.keys():
+        named = {name: suites.definitions[name] for name in (split_entry(e).workload for e in suites.suites[suite])}
+        if self.base_config and not any(definition.has_base_model for definition in named.values()):
             raise InputError(f"{OPTION}: model: only a comparison has a base model, and the suite {suite} has none")
-        changed: dict[str, dict[str, StrictModel]] = {}
+        changed = dict(suites.definitions)
         used: set[str] = set()
         known: set[str] = set()
-        for kind in ("workloads", "serving", "probes", "rollouts", "comparisons"):
-            definitions: Mapping[str, StrictModel] = getattr(suites, kind)
-            changed[kind] = dict(definitions)
-            for name in named & definitions.keys():
-                own = type(definitions[name]).model_fields.keys() - FIXED
-                known |= own
-                used |= own & self.fields.keys()
-                values = {key: value for key, value in self.fields.items() if key in own}
-                if values:
-                    changed[kind][name] = _with_fields(definitions[name], values)
+        for name, definition in named.items():
+            own = type(definition).model_fields.keys() - FIXED
+            known |= own
+            used |= own & self.fields.keys()
+            values = {key: value for key, value in self.fields.items() if key in own}
+            if values:
+                changed[name] = _with_fields(definition, values)
         for unknown in [name for name in self.fields if name not in used]:
             raise InputError(
                 f"{OPTION}: no workload of the suite {suite} has a field {unknown!r}; there are "
                 f"{', '.join(sorted(known))}, arg.NAME and config.NAME"
             )
-        return suites.model_copy(update=changed)
+        return replace(suites, definitions=changed)
 
-    def config_changes(self, config: Mapping[str, Any], is_compared: bool) -> dict[str, Any]:
+    def config_changes(self, config: Mapping[str, Any], has_base_model: bool) -> dict[str, Any]:
         """The changes to a model's configuration: of each field that it has a value for.
 
-        `is_compared` says whether it is a model of a comparison, which takes over another base model's shape.
+        `has_base_model` says whether it takes over the shape of another base model.
         """
         own = {name: value for name, value in self.config.items() if config.get(name) is not None}
-        return {**(self.base_config if is_compared else {}), **own}
+        return {**(self.base_config if has_base_model else {}), **own}
 
 
 def parse_overrides(texts: Sequence[str]) -> Overrides:
@@ -107,7 +105,7 @@ def _shape(model: str) -> dict[str, Any]:
     return {**derived, **{name: config[name] for name in SHAPE if config.get(name) is not None}}
 
 
-def _with_fields(definition: StrictModel, values: Mapping[str, Any]) -> StrictModel:
+def _with_fields(definition: Definition, values: Mapping[str, Any]) -> Definition:
     """The definition with other values, validated anew. A single value for a field of several is a list of one."""
     document = definition.model_dump(mode="json")
     for name, value in values.items():

@@ -7,27 +7,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hybrid_ops.yaml_files import StrictModel
+from hybrid_ops.workloads.base import Workload
 
 Length = Annotated[int, Field(gt=0)]
 
 
-class CacheProbe(StrictModel):
+class CacheProbe(Workload):
     """How the engine divides its cache, and how many sequences of each length fit. The model computes nothing."""
 
     kind: Literal["cache"]
-    description: str
     lengths: list[Length] = Field(min_length=1)
     """Lengths of sequences in tokens. They may be longer than the engine's own maximum."""
     warmup_iterations: Literal[0] = 0
     timed_iterations: Literal[1] = 1
 
 
-class PrefixProbe(StrictModel):
+class PrefixProbe(Workload):
     """What the prefix cache finds of a prompt whose first tokens another prompt has had, and what that changes."""
 
     kind: Literal["prefix"]
-    description: str
     shared_tokens: list[Length] = Field(min_length=1)
     """Lengths of the shared prefix in tokens. At the longest one the cache must find something."""
     own_tokens: Length = 8
@@ -49,8 +47,3 @@ class PrefixProbe(StrictModel):
         if first[0] == second[0]:
             second[0] = tokens[(tokens.index(second[0]) + 1) % len(tokens)]
         return prefix + first, prefix + second
-
-
-Probe = Annotated[CacheProbe | PrefixProbe, Field(discriminator="kind")]
-"""A probe of a suites file, by its `kind`."""
-PROBES = (CacheProbe, PrefixProbe)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hybrid_ops.workloads.sampling import Sampling
-from hybrid_ops.yaml_files import StrictModel
+from hybrid_ops.workloads.base import Workload
 
 PERCENTILES = (90, 95, 99)
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
@@ -18,14 +18,13 @@ ENDPOINTS = {"completions": ("openai", "/v1/completions"), "chat": ("openai-chat
 UNLIMITED: Literal["unlimited"] = "unlimited"
 
 
-class ServingWorkload(StrictModel):
+class ServingWorkload(Workload):
     """One load, in the terms of `vllm bench serve`.
 
     Closed loop: `max_concurrency` requests are kept in flight. Open loop: `request_rate` requests a second arrive
     whatever the server does. Both together bound an open loop.
     """
 
-    description: str
     dataset: Literal["random", "sharegpt", "custom"] = "random"
     """`random`: drawn tokens. `sharegpt`: first turns of a file of conversations. `custom`: a file of prompts, one JSON
     object a line, as `hybrid-perf data` writes it."""
@@ -53,16 +52,31 @@ class ServingWorkload(StrictModel):
     warmup_iterations: int = Field(default=1, ge=0)
     warmup_prompts: int | None = Field(default=None, gt=0)
     """Prompts of a warm-up iteration; all of them when absent."""
-    timed_iterations: int = Field(default=3, gt=0)
     seed: int = 42
     arguments: dict[str, Any] = {}
     """The server's arguments (vLLM's `EngineArgs`) for this load beyond the model's, such as `max_model_len`."""
     environment: dict[str, str] = {}
     """Variables of the server's environment for this load."""
-    deadline_seconds: float | None = Field(default=None, gt=0)
-    """What an iteration may take at least, where that is more than `--perf-deadline` allows."""
     sweep: str | None = None
     """The name of the concurrency sweep that this load is a point of."""
+
+    @classmethod
+    def expand(cls, entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """Replace each load whose `max_concurrency` is a list by one load for each of its members.
+
+        `chat` with `[1, 8, unlimited]` becomes `chat-c1`, `chat-c8` and `chat-unlimited`.
+        """
+        loads: dict[str, Any] = {}
+        sweeps: dict[str, list[str]] = {}
+        for name, entry in entries.items():
+            if isinstance(entry, dict) and isinstance(entry.get("max_concurrency"), list):
+                for limit in entry["max_concurrency"]:
+                    point = f"{name}-{limit if limit == UNLIMITED else f'c{limit}'}"
+                    loads[point] = {**entry, "max_concurrency": limit, "sweep": name}
+                    sweeps.setdefault(name, []).append(point)
+            else:
+                loads[name] = entry
+        return loads, sweeps
 
     @model_validator(mode="after")
     def _is_whole(self) -> ServingWorkload:
@@ -129,22 +143,3 @@ class ServingWorkload(StrictModel):
         if self.goodput:
             words += ["--goodput", *(f"{name}:{limit:g}" for name, limit in sorted(self.goodput.items()))]
         return words
-
-
-def expand_sweeps(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Replace each load whose `max_concurrency` is a list by one load for each of its members.
-
-    `chat` with `[1, 8, unlimited]` becomes `chat-c1`, `chat-c8` and `chat-unlimited`. Returns the loads as plain
-    documents, not yet validated, and the names that each sweep became.
-    """
-    loads: dict[str, Any] = {}
-    sweeps: dict[str, list[str]] = {}
-    for name, entry in entries.items():
-        if isinstance(entry, dict) and isinstance(entry.get("max_concurrency"), list):
-            for limit in entry["max_concurrency"]:
-                point = f"{name}-{limit if limit == UNLIMITED else f'c{limit}'}"
-                loads[point] = {**entry, "max_concurrency": limit, "sweep": name}
-                sweeps.setdefault(name, []).append(point)
-        else:
-            loads[name] = entry
-    return loads, sweeps

@@ -1,11 +1,5 @@
-"""Generation: one testcase for each model of the zoo, workload of the suite, and metric."""
+"""The testcases of `hybrid_ops.suite.test_generation`."""
 
-import pytest
+from hybrid_ops.suite.test_generation import test_generation
 
-from hybrid_ops.plugin import check
-from hybrid_ops.regression.cells import CellResult
-
-
-@pytest.mark.perf
-def test_generation(generation_cell: CellResult) -> None:
-    check(generation_cell)
+__all__ = ["test_generation"]

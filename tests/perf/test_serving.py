@@ -1,11 +1,5 @@
-"""Serving: one testcase for each model of the zoo, load of the suite, and metric."""
+"""The testcases of `hybrid_ops.suite.test_serving`."""
 
-import pytest
+from hybrid_ops.suite.test_serving import test_serving
 
-from hybrid_ops.plugin import check
-from hybrid_ops.regression.cells import CellResult
-
-
-@pytest.mark.perf
-def test_serving(serving_cell: CellResult) -> None:
-    check(serving_cell)
+__all__ = ["test_serving"]

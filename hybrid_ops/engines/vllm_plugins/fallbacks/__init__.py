@@ -17,8 +17,11 @@ such an operation are not the engine's own.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 FALLBACKS_VARIABLE = "HYBRID_OPS_FALLBACKS"
+REPLACED_VARIABLE = "HYBRID_OPS_REPLACED"
+"""Names a file to which each replaced operation is added, for whoever started the engine in another process."""
 
 replaced: set[str] = set()
 """The operations, by vLLM's names for them, that the models built in this process get from here."""
@@ -51,6 +54,9 @@ def note_replaced(*operations: str) -> None:
     for operation in operations:
         if operation not in replaced:
             replaced.add(operation)
+            if path := os.environ.get(REPLACED_VARIABLE):
+                with Path(path).open("a", encoding="utf-8") as file:
+                    file.write(f"{operation}\n")
             logger.warning(
                 "%s is not in this build of vLLM: hybrid_ops replaces it; times with it are not vLLM's", operation
             )

@@ -1,4 +1,4 @@
-"""The command line of the plugin: its options, and what they mean for a run."""
+"""The command line: the options, and what they mean for a suite and a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from hybrid_ops.engines.devices import devices, server
+from hybrid_ops.engines.devices import devices, gpus, server
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.pair import Arm
-from hybrid_ops.session import RunOptions
-from hybrid_ops.suite_plan import chosen_platform, server_url
+from hybrid_ops.run.options import RunOptions, SuiteOptions
+from hybrid_ops.run.plan import server_base
 from hybrid_ops.yaml_files import parse_value
 
 BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "standard": 1800.0, "full": 7200.0}
@@ -30,7 +30,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--update-baselines",
         action="store_true",
-        help="Record what this run measures as the new baselines (with --perf). Launches every engine 3 to 5 times.",
+        help="Record what this run measures as the new baselines; means --perf too. Launches every engine 3 to 5 times.",
     )
     group.addoption(
         "--perf-suite",
@@ -112,6 +112,24 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+def suite_options(config: pytest.Config) -> SuiteOptions:
+    """What the command line says about the suite."""
+    option = config.option
+    return SuiteOptions(
+        suite=option.perf_suite,
+        workloads_file=Path(option.perf_workloads) if option.perf_workloads else None,
+        models_files=tuple(Path(path).absolute() for path in option.perf_models),
+        platform=chosen_platform(config),
+        settings=tuple(option.perf_set),
+        weights=option.perf_weights,
+        data_folder=config.rootpath / option.perf_data,
+        prompts=option.perf_prompts if option.perf else None,
+        server_url=option.perf_server,
+        server_names=tuple(option.perf_server_model),
+        in_arms=option.perf_ab or option.perf_aa,
+    )
+
+
 def run_options(config: pytest.Config) -> RunOptions:
     """What the command line says about the run. Raises InputError."""
     option = config.option
@@ -120,19 +138,8 @@ def run_options(config: pytest.Config) -> RunOptions:
     environment: dict[str, str | None] = {}
     if option.perf_inject:
         environment["HYBRID_OPS_INJECT"] = str(share(option.perf_inject, "--perf-inject"))
-    arms = None
-    if option.perf_ab or option.perf_aa:
-        if option.perf_server:
-            raise InputError("--perf-server: arms are engines that the suite starts; a running server is none")
-        if option.update_baselines:
-            raise InputError("--update-baselines: record baselines in a plain run, not in a comparison of arms")
-        arms = (Arm("a"), arm_b(option.perf_arm_b, environment))
-        if option.perf_aa and (option.perf_arm_b or environment):
-            raise InputError("--perf-aa: both arms are the same; drop --perf-arm-b and --perf-inject, or use --perf-ab")
-    elif option.perf_arm_b:
-        raise InputError("--perf-arm-b: only with --perf-ab")
     budget = option.perf_budget
-    url = server_url(config)
+    url = server_base(option.perf_server)
     return RunOptions(
         device=devices(chosen_platform(config))[0] if url is None else server(url),
         baselines=config.rootpath / option.perf_baselines,
@@ -142,10 +149,33 @@ def run_options(config: pytest.Config) -> RunOptions:
         deadline_seconds=seconds(option.perf_deadline, "--perf-deadline"),
         environment=environment,
         command=shlex.join(["pytest", *config.invocation_params.args]),
-        arms=arms,
+        arms=_arms(config, environment),
         limits=Limits(foreign_cpu=share(option.perf_foreign_cpu, "--perf-foreign-cpu")),
         arm_tolerance=share(option.perf_tolerance, "--perf-tolerance"),
     )
+
+
+def chosen_platform(config: pytest.Config) -> str:
+    """The platform of `--perf-device`, or the one that this machine has."""
+    if config.option.perf_device == "auto":
+        return "cuda" if gpus() else "cpu"
+    return config.option.perf_device
+
+
+def _arms(config: pytest.Config, environment: dict[str, str | None]) -> tuple[Arm, Arm] | None:
+    """The two arms of a comparison; None without one. Raises InputError."""
+    option = config.option
+    if not (option.perf_ab or option.perf_aa):
+        if option.perf_arm_b:
+            raise InputError("--perf-arm-b: only with --perf-ab")
+        return None
+    if option.perf_server:
+        raise InputError("--perf-server: arms are engines that the suite starts; a running server is none")
+    if option.update_baselines:
+        raise InputError("--update-baselines: record baselines in a plain run, not in a comparison of arms")
+    if option.perf_aa and (option.perf_arm_b or environment):
+        raise InputError("--perf-aa: both arms are the same; drop --perf-arm-b and --perf-inject, or use --perf-ab")
+    return Arm("a"), arm_b(option.perf_arm_b, environment)
 
 
 def arm_b(differences: Sequence[str], environment: dict[str, str | None]) -> Arm:

@@ -1,0 +1,91 @@
+"""What an engine is to the suite: one class, in one file, beside its worker program."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hybrid_ops.models.packaged import packaged_model
+
+if TYPE_CHECKING:
+    from hybrid_ops.engines.spec import EngineSpec
+
+
+class Engine(ABC):
+    """A program that answers. A subclass says what it is called, what it can be asked and what it can tell.
+
+    To add one, subclass it in a file of its own and list an instance in `engines.registry.ENGINES`, or call
+    `engines.registry.register` from a pytest plugin.
+    """
+
+    name: ClassVar[str]
+    """What a zoo entry or a configuration calls it."""
+    worker: ClassVar[Path]
+    """The worker program, which is run by its path under the interpreter of the arm."""
+    operations: ClassVar[frozenset[str]]
+    """What its worker answers beside `load`. A kind of work that asks for anything else makes no case of it."""
+    metrics: ClassVar[frozenset[str] | None] = None
+    """The metrics that it can give, those of a length without the length; all of its operations' when None. One that
+    it cannot give is no cell."""
+    server: ClassVar[str | None] = None
+    """The engine that puts its models behind a server; None where there is none."""
+
+    def gives(self, metric: str) -> bool:
+        """Whether it can give this metric (`max_concurrency@4096` counts as `max_concurrency`)."""
+        return self.metrics is None or metric.partition("@")[0] in self.metrics
+
+    def arguments(self, spec: EngineSpec) -> dict[str, Any]:
+        """All arguments of a launch, those that only fit it to its platform included."""
+        return {**spec.entry.arguments, **spec.sizing, **spec.arguments}
+
+    def portable_arguments(self, spec: EngineSpec) -> dict[str, Any]:
+        """The arguments that define what is measured on every platform."""
+        return {**spec.entry.arguments, **spec.arguments}
+
+    def for_length(self, spec: EngineSpec, tokens: int) -> EngineSpec:
+        """The spec for sequences of `tokens` tokens. An engine that plans by length says so here."""
+        return spec
+
+    def has_fixed_cache(self, spec: EngineSpec) -> bool:
+        """Whether the size of its cache follows from its arguments, rather than from what memory is free."""
+        return True
+
+    def prepare(self, spec: EngineSpec, folder: Path) -> str:
+        """Where the worker finds the model; files that it needs are written into `folder`. Raises InputError.
+
+        By default the hub's name of real weights, the folder of a packaged model, or a folder made here that holds the
+        model's configuration.
+        """
+        if spec.weights == "packaged":
+            assert spec.entry.package is not None
+            return str(packaged_model(spec.entry.package))
+        if spec.weights == "hub":
+            assert spec.entry.hub is not None
+            return spec.entry.hub
+        target = folder / "model"
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "config.json").write_text(json.dumps(spec.model_config(), indent=2), encoding="utf-8")
+        return str(target)
+
+    def load_request(self, spec: EngineSpec, folder: Path, deadline_seconds: float) -> dict[str, Any]:
+        """The arguments of the worker's `load`. Raises InputError for a model that cannot be had."""
+        return {"model": self.prepare(spec, folder), "arguments": self.arguments(spec)}
+
+    def load_patience(self, deadline_seconds: float) -> float:
+        """How long to wait for the answer to `load` before the worker is killed, in seconds."""
+        return deadline_seconds
+
+    def launch_name(self, spec: EngineSpec) -> str:
+        """What launches of a spec are filed under, such as `nemotron-h-tiny@prefix-caching`."""
+        return spec.name
+
+    def definition(self, spec: EngineSpec) -> list[str]:
+        """What further parts of a spec define a measurement, as text."""
+        return []
+
+    def answers(self, operations: Collection[str]) -> bool:
+        """Whether its worker answers all of these."""
+        return self.operations.issuperset(operations)

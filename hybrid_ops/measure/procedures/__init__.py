@@ -1,0 +1,70 @@
+"""The procedures that the suite knows: each a kind of work, in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hybrid_ops.errors import InputError
+from hybrid_ops.measure.metrics import Metric, at_length
+from hybrid_ops.measure.procedures.cache_probe import CacheProbes
+from hybrid_ops.measure.procedures.comparison import Comparisons
+from hybrid_ops.measure.procedures.generation import Generation
+from hybrid_ops.measure.procedures.prefix_probe import PrefixProbes
+from hybrid_ops.measure.procedures.procedure import Procedure
+from hybrid_ops.measure.procedures.rollout import Rollouts
+from hybrid_ops.measure.procedures.serving import Serving
+from hybrid_ops.workloads.base import Definition
+from hybrid_ops.workloads.suites import SUITES_FILE, Suites, load_suites
+
+PROCEDURES: tuple[Procedure, ...] = (
+    Generation(),
+    Serving(),
+    CacheProbes(),
+    PrefixProbes(),
+    Rollouts(),
+    Comparisons(),
+)
+"""The procedures that ship with the suite."""
+
+_known: dict[str, Procedure] = {procedure.name: procedure for procedure in PROCEDURES}
+
+
+def register(procedure: Procedure) -> None:
+    """Make a further procedure known. Raises InputError for a name that another one has."""
+    known = _known.setdefault(procedure.name, procedure)
+    if type(known) is not type(procedure):
+        raise InputError(f"a procedure is named {procedure.name!r} already: {type(known).__module__}; rename one")
+
+
+def procedures() -> Iterable[Procedure]:
+    """All procedures: those that ship with the suite, then registered ones."""
+    return _known.values()
+
+
+def procedure_for(definition: Definition) -> Procedure:
+    """The procedure that measures what a definition of a suites file asks."""
+    return next(procedure for procedure in procedures() if procedure.definition_type is type(definition))
+
+
+def read_suites(path: Path = SUITES_FILE) -> Suites:
+    """A suites file with the sections of all procedures. Raises InputError."""
+    sections: dict[str, list[type[Definition]]] = {}
+    for procedure in procedures():
+        sections.setdefault(procedure.section, []).append(procedure.definition_type)
+    return load_suites(sections, path)
+
+
+def find_metric(name: str) -> Metric | None:
+    """The metric of this name, such as `output_throughput` or `max_concurrency@4096`; None if no procedure has it."""
+    family, mark, length = name.partition("@")
+    for procedure in procedures():
+        for metric in procedure.metrics:
+            if metric.name == family:
+                return at_length(metric, int(length)) if mark and length.isdecimal() else metric if not mark else None
+    return None
+
+
+def headline_metrics() -> set[str]:
+    """What a short table shows of a case in which nothing is to be said, whatever its kind."""
+    return {name for procedure in procedures() for name in procedure.headline}

@@ -1,0 +1,195 @@
+"""What pytest calls: the suite is collected, measured before its first testcase, and reported at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_ops.engines.devices import gpus
+from hybrid_ops.errors import InputError
+from hybrid_ops.measure.store import new_run_folder
+from hybrid_ops.plugin.fixtures import PROCEDURE_MARK, cell_parameters, make_fixtures, parametrize
+from hybrid_ops.plugin.options import add_options, run_options
+from hybrid_ops.plugin.progress import PROGRESS_FILE, ProgressFile, teller
+from hybrid_ops.plugin.state import (
+    DESELECTED,
+    FOLDER,
+    PROGRESS,
+    RUN,
+    TOLD,
+    cells_of,
+    is_controller,
+    is_worker,
+)
+from hybrid_ops.regression.cells import Cell
+from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
+from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.report import Told, write_reports
+from hybrid_ops.report.render import terminal_lines
+from hybrid_ops.report.report import Style
+from hybrid_ops.report.table import counts
+from hybrid_ops.run.run import PerfRun
+
+NO_GPU = "needs a GPU, and NVML shows none on this machine"
+COLOURS = {Style.GOOD: "green", Style.BAD: "red", Style.WARNING: "yellow"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "perf: a performance test; run with --perf")
+    config.addinivalue_line("markers", "gpu: needs a GPU, or runs on the one that is there")
+    config.addinivalue_line("markers", f"{PROCEDURE_MARK}(name): the kind of work whose cases `measured_case` stands for")
+    config.pluginmanager.register(make_fixtures(), "hybrid_ops.cell_fixtures")
+    config.option.perf = config.option.perf or config.option.update_baselines
+    if not config.option.perf:
+        return
+    cells_of(config)  # bad input is told before anything else
+    try:
+        options = run_options(config)
+        if is_worker(config):
+            folder = Path(config.workerinput["perf_folder"])  # type: ignore[attr-defined]
+        elif config.option.collectonly:
+            return
+        else:
+            folder = new_run_folder(Path(config.option.perf_results).absolute())
+        config.stash[FOLDER] = folder
+        progress = config.stash[PROGRESS] = ProgressFile(folder / PROGRESS_FILE, config)
+        tell = teller(progress, config, is_shared=is_worker(config) or is_controller(config))
+        config.stash[RUN] = PerfRun(folder, options, tell)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: every worker uses the controller's folder."""
+    if FOLDER in node.config.stash:
+        node.workerinput["perf_folder"] = str(node.config.stash[FOLDER])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    parametrize(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep performance tests and the others apart, and GPU tests off machines without one unless they are asked for."""
+    wanted: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    empty: list[pytest.Item] = []
+    gpu_asked_for = config.option.perf_require_gpu or re.search(r"\bgpu\b", config.option.markexpr or "")
+    for item in items:
+        is_perf = item.get_closest_marker("perf") is not None
+        keep = is_perf == config.option.perf and not (is_perf and _lacks_gpu(item) and not gpu_asked_for)
+        group = empty if _is_empty(item) else wanted if keep else left_out
+        group.append(item)
+    config.stash[DESELECTED] = _why_left_out(config, wanted, left_out, empty)
+    if left_out or empty:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = wanted
+
+
+def _why_left_out(
+    config: pytest.Config, wanted: list[pytest.Item], left_out: list[pytest.Item], empty: list[pytest.Item]
+) -> str:
+    reasons = []
+    perf_left_out = [item for item in left_out if item.get_closest_marker("perf")]
+    if perf_left_out and not config.option.perf:
+        reasons.append(f"{len(perf_left_out)} performance tests not run: add --perf")
+    elif perf_left_out:
+        reasons.append(f"{len(perf_left_out)} GPU tests not run: {NO_GPU} (-m gpu shows them)")
+    if config.option.perf and empty and not wanted:
+        reasons.append(f"the suite {config.option.perf_suite} has no such workloads; --perf-suite names another")
+    return "; ".join(reasons)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    lines = [config.stash[DESELECTED]] if config.stash.get(DESELECTED, "") else []
+    if RUN in config.stash:
+        run = config.stash[RUN]
+        lines.append(f"perf: {run.device.name} ({run.device.device_class}), results in {config.stash[FOLDER]}")
+    return lines
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Measure all that was selected before the first testcase reads its number."""
+    run = session.config.stash.get(RUN, None)
+    if run is not None and not session.testsfailed and not is_controller(session.config):
+        run.execute([cell for item in session.items if (cell := _measured_cell(item)) is not None])
+    elif run is not None and is_controller(session.config):
+        session.config.stash[PROGRESS].start()
+    return (yield)
+
+
+def _measured_cell(item: pytest.Item) -> Cell | None:
+    """The cell of a testcase that needs a measurement, or None."""
+    parameters = cell_parameters(item)
+    return parameters[0] if parameters and not _lacks_gpu(item) else None
+
+
+def _is_empty(item: pytest.Item) -> bool:
+    """Whether this is the placeholder that pytest makes of a test without any cell."""
+    return any(not isinstance(parameter, Cell) for parameter in cell_parameters(item))
+
+
+def _lacks_gpu(item: pytest.Item) -> bool:
+    return item.get_closest_marker("gpu") is not None and not gpus()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if _lacks_gpu(item):
+        if item.config.option.perf_require_gpu:
+            pytest.fail(f"{NO_GPU}, and --perf-require-gpu was given", pytrace=False)
+        pytest.skip(NO_GPU)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if PROGRESS in config.stash:
+        config.stash[PROGRESS].stop()
+    if not is_worker(config) and (results := _results(config)) is not None:
+        config.stash[TOLD] = write_reports(results, config.stash[FOLDER])
+
+
+def _results(config: pytest.Config) -> RunResults | None:
+    """The results of the run; None before they are there."""
+    folder = config.stash.get(FOLDER, None)
+    return None if folder is None or not (folder / RESULTS_FILE).exists() else read_results(folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    results = _results(config)
+    if results is None or not results.cells:
+        return
+    for number, told in enumerate(config.stash.get(TOLD, [])):
+        _write_section(terminalreporter, told, "-" if number else "=", config.option.verbose > 0)
+    missing = sum(result.verdict is Verdict.MISSING_BASELINE for result in results.cells)
+    if missing and results.update is None:
+        terminalreporter.write_line(
+            f"{missing} cells have no baseline for {results.device.device_class}: "
+            "record them with pytest --perf --update-baselines",
+            yellow=True,
+        )
+    terminalreporter.write_line(f"{counts(results.cells)} in {results.seconds:.0f} s")
+    terminalreporter.write_line(f"results: {config.stash[FOLDER] / RESULTS_FILE}")
+
+
+def _write_section(reporter: pytest.TerminalReporter, told: Told, separator: str, is_verbose: bool) -> None:
+    """What one report says, and under it the files that it wrote or why it could not."""
+    if told.section is not None:
+        reporter.section(told.section.title, sep=separator)
+        for line, style in terminal_lines(told.section, is_verbose):
+            reporter.write_line(line, **({COLOURS[style]: True} if style in COLOURS else {}))
+        for path in told.files:
+            reporter.write_line(os.path.relpath(path))
+    if told.problem is not None:
+        reporter.write_line(told.problem, red=True)

@@ -1,0 +1,144 @@
+"""`results.json`: the one typed model that a run is written and read through."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hybrid_ops.errors import InputError, describe_validation
+from hybrid_ops.measure.records import LaunchRecord, PairRecord
+from hybrid_ops.measure.store import write_json
+from hybrid_ops.measure.values import Value
+from hybrid_ops.models.devices import DevicePeaks
+from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.claims import ClaimResult
+
+RESULTS_SCHEMA_VERSION = 1
+RESULTS_FILE = "results.json"
+
+
+class DeviceResult(BaseModel):
+    """The device and machine that were measured."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    platform: str
+    name: str
+    device_class: str = Field(alias="class")
+    uuid: str | None
+    cores: int
+    memory_bytes: int
+    kernel: str
+    peaks: DevicePeaks | None = None
+    """Those that utilisation was measured against, where a cell needed them."""
+
+
+class ArmResult(BaseModel):
+    """One side of an A/B comparison."""
+
+    name: str
+    interpreter: str
+    environment: dict[str, str | None]
+    arguments: dict[str, Any]
+
+
+class WrittenBaseline(BaseModel):
+    """A cell that an update wrote."""
+
+    case: str
+    metric: str
+    unit: str
+    old: Value | None
+    new: Value
+    file: str
+
+
+class UpdateResult(BaseModel):
+    """What `--update-baselines` did."""
+
+    written: list[WrittenBaseline]
+    kept: list[str]
+    """Portable cells that still pass."""
+    refused: dict[str, str]
+    """Cells that were not recorded, and why."""
+
+
+class CellNoise(BaseModel):
+    """What A/A comparisons have shown of a cell so far."""
+
+    model_config = ConfigDict(extra="allow")
+
+    deviation: float
+    degrees: float
+    mde: float
+    false_positive_rate: float
+
+
+class RunResults(BaseModel):
+    """One run. Beside these fields, each kind of work may add its details under a name of its own, by case."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+    __pydantic_extra__: dict[str, dict[str, Any]] = Field(init=False)
+
+    schema_version: int = Field(default=RESULTS_SCHEMA_VERSION, alias="schema")
+    run_id: str
+    command: str
+    started: str
+    """When its first launch began, in UTC; empty without a launch."""
+    seconds: float
+    device: DeviceResult
+    versions: dict[str, str]
+    cells: list[CellResult]
+    launches: list[LaunchRecord | PairRecord]
+    claims: list[ClaimResult] = []
+    arms: tuple[ArmResult, ArmResult] | None = None
+    """The two sides of an A/B comparison; null for a comparison with the baselines."""
+    findings: list[str] = []
+    """What cells or launches show together, in sentences."""
+    update: UpdateResult | None = None
+    noise: dict[str, CellNoise] | None = None
+    """What an A/A comparison added to the noise file."""
+
+    def details(self, key: str) -> dict[str, Any]:
+        """What a kind of work says of its cases under its own name; empty where it has none."""
+        return (self.__pydantic_extra__ or {}).get(key, {})
+
+    def records_of(self, case: str) -> list[LaunchRecord]:
+        """The launches that have values of a case, arms one by one."""
+        return [
+            launch
+            for record in self.launches
+            for launch in record.launches
+            if case in launch.cases and launch.cases[case].values
+        ]
+
+    def write(self, folder: Path) -> Path:
+        """Write `results.json` into `folder`, whole or not at all, and return its path."""
+        path = folder / RESULTS_FILE
+        write_json(path, self.model_dump(mode="json", by_alias=True))
+        return path
+
+
+def read_results(path: Path) -> RunResults:
+    """The run in a `results.json`, or in the folder of a run. Raises InputError."""
+    path = path / RESULTS_FILE if path.is_dir() else path
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    if not isinstance(document, dict) or not {"run_id", "launches", "cells"} <= document.keys():
+        raise InputError(f"{path}: not the {RESULTS_FILE} of a run")
+    if document.get("schema") != RESULTS_SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema: this release reads version {RESULTS_SCHEMA_VERSION}, the file says "
+            f"{document.get('schema')!r}"
+        )
+    try:
+        return RunResults.model_validate(document)
+    except ValidationError as error:
+        raise describe_validation(path, error) from None

@@ -1,0 +1,61 @@
+"""What is asked of a run, whoever asks: pytest's command line or another program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hybrid_ops.engines.devices import Device
+from hybrid_ops.measure.conditions import Limits
+from hybrid_ops.measure.pair import Arm
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """Which suite is put to which models."""
+
+    suite: str = "quick"
+    workloads_file: Path | None = None
+    """A suites file in place of the shipped one."""
+    models_files: tuple[Path, ...] = ()
+    """Zoo files beside the shipped one."""
+    platform: str = "cpu"
+    """Where engines run (`cpu` or `cuda`), for models that can run there."""
+    settings: tuple[str, ...] = ()
+    """`--perf-set`: fields, arguments and configurations set anew."""
+    weights: str = "seeded"
+    """`seeded`, or `hub` for the real weights of models that have them."""
+    data_folder: Path = Path("perf_data")
+    prompts: str | None = None
+    """Prompts for rollouts: a file or a Hugging Face dataset."""
+    server_url: str | None = None
+    """A running server that loads are put on."""
+    server_names: tuple[str, ...] = ()
+    """`MODEL=NAME`: what the running server calls a model of the zoo."""
+    in_arms: bool = False
+    """Whether two arms are compared with each other, so that ratios to other models and to peaks are left out."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run measures and judges."""
+
+    device: Device
+    """What baselines are looked up for: a device of this machine, or a running server."""
+    baselines: Path
+    update: bool
+    most_launches: int
+    budget_seconds: float
+    deadline_seconds: float
+    environment: dict[str, str | None]
+    command: str
+    limits: Limits = field(default_factory=Limits)
+    arms: tuple[Arm, Arm] | None = None
+    """The two sides of an A/B comparison; None: a comparison with the baselines."""
+    arm_tolerance: float = 0.0
+    """The largest relative change between arms that still passes."""
+
+    @property
+    def arms_differ(self) -> bool:
+        """False for an A/A comparison."""
+        return self.arms is not None and replace(self.arms[0], name="") != replace(self.arms[1], name="")

@@ -1,0 +1,188 @@
+"""One run of a suite: make the launches in rounds, judge, record.
+
+Every process of a run (pytest-xdist starts several) goes through the same steps over one shared folder: a launch is
+made by whichever process takes it first, and all read all of them. So cases of one spec stay together, verdicts see the
+whole run, and results and baselines are written once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hybrid_ops.engines.devices import Device, devices, lease
+from hybrid_ops.engines.standby import Standby
+from hybrid_ops.measure.case import Case
+from hybrid_ops.measure.environment import machine_facts, suite_versions
+from hybrid_ops.measure.launch import Terms
+from hybrid_ops.measure.peaks import read_peaks, run_peaks
+from hybrid_ops.measure.procedures import procedures
+from hybrid_ops.measure.records import LaunchRecord
+from hybrid_ops.measure.store import RunStore
+from hybrid_ops.models.devices import DevicePeaks
+from hybrid_ops.regression.cells import Cell, CellResult
+from hybrid_ops.regression.results import DeviceResult, RunResults
+from hybrid_ops.run.budget import Budget
+from hybrid_ops.run.options import RunOptions
+from hybrid_ops.run.rounds import Round, RoundPlanner, cases_by_launch_name
+from hybrid_ops.run.trial import Order, Records, make_trial
+
+PEAKS_FILE = "peaks.json"
+"""The peaks of a device class that were measured, beside its baselines."""
+ESTIMATED_LAUNCH_SECONDS = 15.0
+"""What a launch is taken to last until the first one has been timed."""
+
+
+class PerfRun:
+    """The run as one process of it sees it."""
+
+    def __init__(self, folder: Path, options: RunOptions, tell: Callable[[str], None]) -> None:
+        """Raises InputError for a file that the run needs and cannot read."""
+        self.folder = folder
+        self.options = options
+        self.tell = tell
+        self.device = options.device
+        self.trial = make_trial(options)
+        self.store: RunStore[Any] = RunStore(folder, self.trial.record_type)
+        self.budget = Budget(options.budget_seconds)
+        self.results: RunResults | None = None
+        """What is in `results.json`, once the run is judged."""
+        self._recorded_peaks = options.baselines / self.device.device_class / PEAKS_FILE
+        read_peaks(self._recorded_peaks)  # a broken file is found before anything is measured
+        self._peaks: DevicePeaks | None = None
+        self._launch_seconds: list[float] = []
+        self._standby = Standby(folder / f"standby-{os.getpid()}")
+        self._by_cell: dict[str, CellResult] = {}
+
+    def execute(self, cells: Sequence[Cell]) -> RunResults:
+        """Measure and judge `cells`, write the results, and return them."""
+        self._peaks = self.store.once(self.folder / "peaks.json", DevicePeaks | None, partial(self._measure_peaks, cells))  # type: ignore[arg-type]
+        planner = RoundPlanner(cells, self.trial, self.budget, self.tell)
+        number = 1
+        try:
+            while (current := self._round(planner, number)).launches:
+                self._make_round(planner, current)
+                number += 1
+        finally:
+            self._standby.close()
+        self.results = self.store.once(self.store.results_path, RunResults, partial(self._finish, cells))
+        self._by_cell = {result.cell: result for result in self.results.cells}
+        return self.results
+
+    def result(self, cell: Cell) -> CellResult:
+        """The verdict of a cell, once the run is executed."""
+        return self._by_cell[cell.id]
+
+    def launch(self, case: Case) -> LaunchRecord:
+        """The first launch of the run that has values of `case`, of either arm. Raises LookupError without one."""
+        records = [] if self.results is None else self.results.records_of(case.id)
+        if not records:
+            raise LookupError(f"no launch measured {case.id}")
+        return records[0]
+
+    def _measure_peaks(self, cells: Sequence[Cell]) -> DevicePeaks | None:
+        """The device's peaks, if a cell needs them."""
+        specs = [cell.case.spec for cell in cells if cell.metric.needs_peaks]
+        if not specs:
+            return None
+        dtypes = {spec.layer_stack().dtype for spec in specs}
+        with self._held(devices(self.device.platform), "the device's peaks: ") as device:
+            try:
+                return run_peaks(device, dtypes, self._recorded_peaks, self.options.update)
+            except RuntimeError as error:
+                self.tell(str(error))  # the cells that need them then say that they have no value
+                return None
+
+    def _round(self, planner: RoundPlanner, number: int) -> Round:
+        path = self.folder / "rounds" / f"{number}.json"
+        return self.store.once(path, Round, lambda: planner.next_round(number, self._records(planner.cases)))
+
+    def _records(self, names: Any) -> Records:
+        return {name: self.store.records(name) for name in names}
+
+    def _make_round(self, planner: RoundPlanner, current: Round) -> None:
+        makers: dict[tuple[str, int], Callable[[], Any]] = {}
+        count = len(current.launches)
+        for position, planned in enumerate(current.launches):
+            cases = [case for case in planner.cases[planned.launch_name] if case.id in planned.cases]
+            label = f"round {current.number}, {position + 1} of {count}"
+            makers[planned.launch_name, planned.index] = partial(
+                self._make, cases, planned.index, label, count - position
+            )
+        self.store.complete(makers)
+
+    def _make(self, cases: Sequence[Case], index: int, label: str, left: int) -> Any:
+        """One launch of the spec that `cases` share; `left` launches of this round are still to be made."""
+        spec = cases[0].spec
+        durations = self._launch_seconds or [ESTIMATED_LAUNCH_SECONDS]
+        minutes = left * sum(durations) / len(durations) / 60
+        prefix = f"[{label}] {spec.launch_name}: "
+        suffix = f" (about {minutes:.1f} min left in this round)"
+        candidates = devices(spec.platform) if spec.platform != "server" else (self.device,)
+        self._standby.another_follows = left > 1
+        terms = Terms(self.options.deadline_seconds, self.options.limits, self._peaks)
+        folder = self.store.launch_folder(spec.launch_name, index)
+        with self._held(candidates, prefix) as device:
+            order = Order(
+                spec,
+                cases,
+                index,
+                device,
+                folder,
+                terms,
+                lambda text: self.tell(prefix + text + suffix),
+                self._standby,
+            )
+            record = self.trial.measure(order)
+        self._launch_seconds.append(record.seconds)
+        if record.error is not None:
+            self.tell(f"{prefix}failed: {record.error}")
+        return record
+
+    @contextmanager
+    def _held(self, candidates: tuple[Device, ...], prefix: str) -> Iterator[Device]:
+        """A lease of one of `candidates`; waiting for it is told and is no part of the budget."""
+        with ExitStack() as stack:
+            with self.budget.waiting():
+                waiting = f"{prefix}waiting: another run holds the device"
+                device = stack.enter_context(lease(candidates, lambda: self.tell(waiting)))
+            yield device
+
+    def _finish(self, cells: Sequence[Cell]) -> RunResults:
+        """Judge for good, and write the baselines if they are to be updated."""
+        planned = cases_by_launch_name(cells)
+        records = self._records(planned)
+        made = [record for group in records.values() for record in group]
+        versions = suite_versions()
+        for record in made:
+            versions.update(record.versions)
+        results = RunResults(
+            run_id=self.folder.name,
+            command=self.options.command,
+            started=min((record.started for record in made), default=""),
+            seconds=self.budget.elapsed,
+            device=DeviceResult.model_validate(machine_facts(self.device) | {"peaks": self._peaks}),
+            versions=versions,
+            cells=self.trial.judge(cells, records, budget_left=False),
+            launches=made,
+            claims=self.trial.claims(cells, records),
+            **details([case for cases in planned.values() for case in cases] if self.options.arms is None else []),
+        )
+        self.trial.finish(results, cells)
+        return results
+
+
+def details(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    """What each kind of work says of its cases beside their values, by its own key. Arms are told in their own terms."""
+    found: dict[str, dict[str, Any]] = {
+        procedure.details_key: {} for procedure in procedures() if procedure.details_key is not None
+    }
+    for case in cases:
+        key, told = case.procedure.details_key, case.procedure.details(case)
+        if key is not None and told is not None:
+            found[key][case.id] = told
+    return found
