@@ -1,6 +1,6 @@
 """A worker that gives log-probabilities: real vLLM engines, one after another in one process.
 
-Copied into a worker's folder and run there as `python -m logits_worker`, because a worker sees `hybrid_ops` alone.
+Run by its path, as every worker is: it sees `hybrid_ops` alone.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,9 +59,8 @@ class Engine:
 def engine(folder: Path, **environment: str) -> Iterator[Engine]:
     """A worker process with one thread."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("logits_worker.py"), folder)
     variables = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
-    with Worker("logits_worker", folder, environment=variables) as worker:
+    with Worker(Path(__file__).with_name("logits_worker.py"), folder, environment=variables) as worker:
         yield Engine(worker)
 
 

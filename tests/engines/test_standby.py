@@ -9,10 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.standby import Standby
 from hybrid_ops.engines.worker import Worker, WorkerError
 
-NOOP = "hybrid_ops.engines.noop_worker"
+NOOP = Noop.worker
 
 
 @pytest.fixture

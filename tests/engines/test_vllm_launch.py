@@ -5,23 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from hybrid_ops.engines.devices import cpu
-from hybrid_ops.engines.spec import Case, EngineSpec
-from hybrid_ops.measure.launch import LaunchRecord, run_launch
+from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.engines.vllm_offline import VllmOffline
+from hybrid_ops.measure.case import Case
+from hybrid_ops.measure.launch import Launch, Terms, run_launch
+from hybrid_ops.measure.procedures.generation import Generation
+from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.models.zoo import load_zoo
-from hybrid_ops.workloads.workload import Sampling, Workload
+from hybrid_ops.workloads.batch import ClosedBatch
+from hybrid_ops.workloads.sampling import Sampling
 
-GREEDY = Workload(description="greedy", prompt_tokens=40, generation_tokens=24, warmup_iterations=0, timed_iterations=2)
+GREEDY = ClosedBatch(description="greedy", prompt_tokens=40, generation_tokens=24, warmup_iterations=0, timed_iterations=2)
 SAMPLED = GREEDY.model_copy(update={"sampling": Sampling(temperature=0.8, top_k=50, top_p=0.9, repetition_penalty=1.1)})
 BATCH = GREEDY.model_copy(update={"num_prompts": 3})
 
 
 def launch(model: str, folder: Path, index: int) -> LaunchRecord:
-    spec = EngineSpec(model, load_zoo()[model], "cpu")
-    cases = [Case(spec, name, workload) for name, workload in
+    spec = EngineSpec(model, load_zoo()[model], "cpu", VllmOffline())
+    cases = [Case(spec, name, workload, Generation()) for name, workload in
              {"greedy": GREEDY, "sampled": SAMPLED, "batch": BATCH}.items()]  # fmt: skip
-    record = run_launch(spec, cases, index, cpu(), folder / f"{model}-{index}", deadline_seconds=120)
+    record = run_launch(Launch(spec, cases, index, cpu(), folder / f"{model}-{index}"), Terms(deadline_seconds=120))
     assert record.error is None, record.error
     assert {name: case.error for name, case in record.cases.items() if case.error} == {}
     return record
@@ -76,12 +82,15 @@ def test_times_hang_together(llama: list[LaunchRecord]) -> None:
 
 
 def test_the_record_names_versions_device_and_cache_groups(nemotron: LaunchRecord) -> None:
-    assert nemotron.facts["device"]["platform"] == "cpu"
-    assert {"vllm", "torch", "transformers"} <= nemotron.facts["versions"].keys()
-    kinds = {group["kind"]: group["layers"] for group in nemotron.facts["cache"]["groups"]}
+    facts = nemotron.facts
+    assert facts is not None and facts.cache is not None
+    assert facts.device.platform == "cpu"
+    assert {"vllm", "torch", "transformers"} <= facts.versions.keys()
+    kinds = {group.kind: group.layers for group in facts.cache.groups}
     assert kinds["FullAttentionSpec"] == 1
     assert "MambaSpec" in kinds
 
 
 def test_the_record_survives_json(nemotron: LaunchRecord) -> None:
-    assert LaunchRecord.from_json(nemotron.to_json()) == nemotron
+    adapter = TypeAdapter(LaunchRecord)
+    assert adapter.validate_json(adapter.dump_json(nemotron, by_alias=True)) == nemotron

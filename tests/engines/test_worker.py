@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from hybrid_ops.engines.devices import POLL_SECONDS, cpu, lease
+from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.worker import Worker, WorkerError, root_cause
 
-NOOP = "hybrid_ops.engines.noop_worker"
+NOOP = Noop.worker
 
 
 def test_a_worker_ends_with_its_block(tmp_path: Path) -> None:
@@ -50,11 +51,11 @@ def test_an_interpreter_that_cannot_start_is_a_worker_error(tmp_path: Path) -> N
         Worker(NOOP, tmp_path, interpreter="/nowhere/python")
 
 
-def test_an_unknown_module_is_reported_from_the_log(tmp_path: Path) -> None:
-    with Worker("hybrid_ops.engines.no_such_worker", tmp_path) as worker, pytest.raises(WorkerError) as raised:
+def test_a_missing_program_is_reported_from_the_log(tmp_path: Path) -> None:
+    with Worker(tmp_path / "no_such_worker.py", tmp_path) as worker, pytest.raises(WorkerError) as raised:
         worker.request("load", 30, model="m", arguments={})
-    assert "died during 'load': exit status 1" in str(raised.value)
-    assert "No module named hybrid_ops.engines.no_such_worker" in raised.value.log.read_text()
+    assert "died during 'load': exit status 2" in str(raised.value)
+    assert "can't open file" in raised.value.log.read_text()
 
 
 def test_removed_variables_do_not_reach_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

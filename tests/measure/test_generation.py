@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from hybrid_ops.measure.generation import NotAMeasurement, summarize_iteration, summarize_launch
+from hybrid_ops.engines.protocol import GeneratedRequest, GenerationSample
+from hybrid_ops.measure.procedures.generation import generation_values
+from hybrid_ops.measure.values import NotAMeasurement, summarize_launch
 
 
-def sample(**changes: Any) -> dict[str, Any]:
+def sample(**changes: Any) -> GenerationSample:
     """Two requests of 4 prompt and 3 generated tokens: prefill in 0.2 s, then two decode steps of 0.1 s."""
-    return {
-        "elapsed_seconds": 0.4,
-        "prompt_tokens": 8,
-        "requests": [{"token_arrivals": [0.2, 0.3, 0.4]}, {"token_arrivals": [0.2, 0.3, 0.4]}],
-        "steps": [(0.2, 2), (0.1, 2), (0.1, 2)],
-        "output_hash": "ab",
-        "peak_memory_bytes": 1000,
-        **changes,
-    }
+    seen = GenerationSample(
+        elapsed_seconds=0.4,
+        prompt_tokens=8,
+        cached_tokens=0,
+        requests=[GeneratedRequest([0.2, 0.3, 0.4]), GeneratedRequest([0.2, 0.3, 0.4])],
+        steps=[(0.2, 2), (0.1, 2), (0.1, 2)],
+        output_hash="ab",
+        peak_blocks=2,
+        peak_memory_bytes=1000,
+    )
+    return replace(seen, **changes)
 
 
 def test_rates_and_times() -> None:
-    values = summarize_iteration(sample(), expected_tokens=3)
+    values = generation_values(sample(), expected_tokens=3)
     assert values["output_throughput"] == pytest.approx(6 / 0.4)
     assert values["prefill_throughput"] == pytest.approx(8 / 0.2)
     assert values["decode_throughput"] == pytest.approx(4 / 0.2)
@@ -39,10 +44,10 @@ def test_rates_and_times() -> None:
     ("changes", "message"),
     [
         (
-            {"requests": [{"token_arrivals": [0.2]}, {"token_arrivals": [0.2, 0.3, 0.4]}]},
+            {"requests": [GeneratedRequest([0.2]), GeneratedRequest([0.2, 0.3, 0.4])]},
             "1 of 2 requests gave 1",
         ),
-        ({"requests": [{"token_arrivals": []}, {"token_arrivals": []}]}, "2 of 2 requests gave 0 tokens, not 3"),
+        ({"requests": [GeneratedRequest([]), GeneratedRequest([])]}, "2 of 2 requests gave 0 tokens, not 3"),
         ({"peak_memory_bytes": 0}, "peak_memory_bytes is 0"),
         ({"elapsed_seconds": float("inf")}, "output_throughput is 0.0"),
         ({"prompt_tokens": float("nan")}, "prefill_throughput is nan"),
@@ -50,7 +55,7 @@ def test_rates_and_times() -> None:
 )
 def test_what_is_not_a_measurement_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(NotAMeasurement, match=message):
-        summarize_iteration(sample(**changes), expected_tokens=3)
+        generation_values(sample(**changes), expected_tokens=3)
 
 
 def test_a_launch_is_the_median_of_its_iterations() -> None:

@@ -6,26 +6,43 @@ from typing import Any
 
 import pytest
 
-from hybrid_ops.measure.generation import NotAMeasurement
-from hybrid_ops.measure.metrics import Kind, metrics_of
-from hybrid_ops.measure.serving import SweepPoint, knee, summarize_load
+from hybrid_ops.engines.protocol import LoadSample, ServedRequest
+from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.engines.vllm_server import VllmServer
+from hybrid_ops.measure.case import Case
+from hybrid_ops.measure.knee import SweepPoint, knee
+from hybrid_ops.measure.metrics import Kind
+from hybrid_ops.measure.procedures import read_suites
+from hybrid_ops.measure.procedures.serving import Serving, load_values
+from hybrid_ops.measure.values import NotAMeasurement, Value
+from hybrid_ops.models.zoo import load_zoo
 from hybrid_ops.workloads.serving import ServingWorkload
-from hybrid_ops.workloads.workload import load_suites
 
 LOAD = ServingWorkload(description="two", prompt_tokens=8, generation_tokens=4, num_prompts=2, goodput={"ttft": 10})
+SPEC = EngineSpec("llama-tiny", load_zoo()["llama-tiny"], "cpu", VllmServer())
+MEASURED = [
+    metric.name for metric in Serving().metrics_of(Case(SPEC, "load", LOAD, Serving())) if metric.kind is not Kind.RATIO
+]
 
 
-def sample(requests: list[dict[str, Any]] | None = None, **changes: Any) -> dict[str, Any]:
+def summarize_load(sample: LoadSample, load: ServingWorkload, num_prompts: int) -> dict[str, Value]:
+    return load_values(sample, MEASURED, num_prompts, load.ignore_eos)
+
+
+def sample(requests: list[dict[str, Any]] | None = None, **changes: Any) -> LoadSample:
     """What the worker gives for two requests that did all they were told to."""
     good = {"success": True, "error": "", "expected": 4, "generated": 4}
-    result = {metric.name: 1.5 for metric in metrics_of(LOAD) if metric.kind is not Kind.RATIO}
+    result: dict[str, Any] = dict.fromkeys(MEASURED, 1.5)
     result |= {"completed": 2, "failed": 0, "total_input_tokens": 16, "total_output_tokens": 8, "duration": 0.5}
-    return {"requests": [{**good, **request} for request in requests or [{}, {}]], "result": {**result, **changes}}
+    return LoadSample(
+        result={**result, **changes},
+        requests=[ServedRequest(**{**good, **request}) for request in requests or [{}, {}]],
+    )
 
 
 def test_a_good_load_gives_every_metric() -> None:
     values = summarize_load(sample(), LOAD, 2)
-    assert {metric.name for metric in metrics_of(LOAD) if metric.kind is not Kind.RATIO} <= values.keys()
+    assert set(MEASURED) <= values.keys()
     assert (values["completed"], values["failed"], values["total_output_tokens"]) == (2, 0, 8)
     assert all(type(values[name]) is int for name in ("completed", "failed", "total_output_tokens"))
 
@@ -77,9 +94,10 @@ def test_two_points_have_no_knee() -> None:
 
 
 def test_the_shipped_loads_are_the_published_ones() -> None:
-    serving = load_suites().serving
+    suites = read_suites()
+    serving = suites.of_kind(ServingWorkload)
     long = serving["serving-8k-1k"]
     assert (long.prompt_tokens, long.generation_tokens, long.num_prompts, long.max_concurrency) == (8192, 1024, 512, 32)
-    points = [name for name in load_suites().suites["serving-published"] if name.startswith("serving-sharegpt-")]
+    points = [name for name in suites.suites["serving-published"] if name.startswith("serving-sharegpt-")]
     assert [serving[name].max_concurrency for name in points] == ["unlimited", 32, 64, 128, 256, 512]
     assert {serving[name].num_prompts for name in points} == {1000}

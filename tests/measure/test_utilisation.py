@@ -9,34 +9,47 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.engines.devices import Device
-from hybrid_ops.engines.spec import Case, EngineSpec
+from hybrid_ops.engines.protocol import DeviceFacts, GenerationSample, LoadFacts
+from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.engines.vllm_offline import VllmOffline
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.peaks import has_peaks, run_peaks
 from hybrid_ops.measure.utilisation import utilisation_values
 from hybrid_ops.models.cost import generation_cost
 from hybrid_ops.models.devices import DevicePeaks, find_device
 from hybrid_ops.models.zoo import load_zoo
-from hybrid_ops.workloads.workload import Workload
+from hybrid_ops.workloads.batch import ClosedBatch
 
 CPU = Device("cpu", 0, "a processor", "cpu-a-processor")
 PEAKS = DevicePeaks("cpu", {"bfloat16": 1e12}, 1e10, None, "invented")
-WORKLOAD = Workload(description="", prompt_tokens=100, generation_tokens=11, num_prompts=3)
+WORKLOAD = ClosedBatch(description="", prompt_tokens=100, generation_tokens=11, num_prompts=3)
 
 
-def case(model: str) -> Case:
-    return Case(EngineSpec(model, load_zoo()[model], "cpu"), "batch", WORKLOAD)
+FACTS = LoadFacts(
+    load_seconds=0.0,
+    model_bytes=None,
+    cache=None,
+    device=DeviceFacts("cpu", None, None, None, None),
+    reference_kernels=[],
+    versions={"vllm": "0.32.0+cpu"},
+    server=None,
+)
 
 
-def values(of: Case, peaks: DevicePeaks | None, steps: int = 11) -> dict[str, float]:
-    facts = {"versions": {"vllm": "0.32.0+cpu"}, "peaks": None if peaks is None else asdict(peaks)}
-    return utilisation_values(of, WORKLOAD, {"elapsed_seconds": 0.5, "steps": [(0.1, 3)] * steps}, facts)
+def spec(model: str) -> EngineSpec:
+    return EngineSpec(model, load_zoo()[model], "cpu", VllmOffline())
+
+
+def values(of: EngineSpec, peaks: DevicePeaks | None, steps: int = 11) -> dict[str, float]:
+    sample = GenerationSample(0.5, 300, 0, [], [(0.1, 3)] * steps, "", 0, 1)
+    return utilisation_values(of, WORKLOAD, sample, FACTS, peaks)
 
 
 @pytest.mark.parametrize("model", ["llama-tiny", "gemma3-tiny", "nemotron-h-tiny", "qwen3-next-tiny"])
 def test_shares_are_percent_of_the_peaks(model: str) -> None:
-    stack = case(model).spec.layer_stack()
+    stack = spec(model).layer_stack()
     cost = generation_cost(stack, 3, 100, 11, state_dtype="float32")  # as the engine keeps states on a CPU
-    seen = values(case(model), PEAKS)
+    seen = values(spec(model), PEAKS)
     assert seen["mfu"] == pytest.approx(100 * cost.total.flops.total / 0.5 / 1e12)
     assert seen["mbu"] == pytest.approx(100 * cost.total.bytes.total / 0.5 / 1e10)
     assert seen["arithmetic_intensity"] == cost.total.flops.total / cost.total.bytes.total
@@ -46,8 +59,8 @@ def test_shares_are_percent_of_the_peaks(model: str) -> None:
 
 
 def test_the_weights_count_once_for_each_step_of_the_engine() -> None:
-    whole, chunked = values(case("llama-tiny"), PEAKS), values(case("llama-tiny"), PEAKS, steps=13)
-    stack = case("llama-tiny").spec.layer_stack()
+    whole, chunked = values(spec("llama-tiny"), PEAKS), values(spec("llama-tiny"), PEAKS, steps=13)
+    stack = spec("llama-tiny").layer_stack()
     extra = (
         generation_cost(stack, 3, 100, 11, prefill_steps=3).total.bytes.total
         - generation_cost(stack, 3, 100, 11).total.bytes.total
@@ -58,16 +71,16 @@ def test_the_weights_count_once_for_each_step_of_the_engine() -> None:
 
 
 def test_without_peaks_only_the_intensity_is_known_and_without_a_known_architecture_nothing(tmp_path: Path) -> None:
-    assert values(case("llama-tiny"), None).keys() == {"arithmetic_intensity"}
+    assert values(spec("llama-tiny"), None).keys() == {"arithmetic_intensity"}
     (tmp_path / "config.json").write_text('{"vocab_size": 100}')
     entry = load_zoo()["llama-tiny"].model_copy(update={"config": "config.json", "source": tmp_path / "zoo.yaml"})
-    unknown = Case(EngineSpec("unknown", entry, "cpu"), "batch", WORKLOAD)
+    unknown = EngineSpec("unknown", entry, "cpu", VllmOffline())
     assert values(unknown, PEAKS) == {}
 
 
 def test_a_gpus_peaks_are_the_tables(tmp_path: Path) -> None:
     h200 = Device("cuda", 0, "NVIDIA H200", "nvidia-h200")
-    assert run_peaks(h200, {"bfloat16"}, tmp_path / "peaks.json", record=True) == asdict(find_device("h200"))
+    assert run_peaks(h200, {"bfloat16"}, tmp_path / "peaks.json", record=True) == find_device("h200")
     assert not (tmp_path / "peaks.json").exists()
     assert has_peaks(h200) and has_peaks(CPU)
     assert not has_peaks(Device("cuda", 0, "NVIDIA Imaginary 9000", "nvidia-imaginary"))
@@ -76,15 +89,15 @@ def test_a_gpus_peaks_are_the_tables(tmp_path: Path) -> None:
 def test_a_processors_peaks_are_measured_once_and_recorded_by_an_update_only(tmp_path: Path) -> None:
     recorded = tmp_path / "class" / "peaks.json"
     measured = run_peaks(CPU, {"bfloat16"}, recorded, record=False)
-    assert measured["bandwidth"] > 1e8 and measured["flops"]["bfloat16"] > 1e8
+    assert measured.bandwidth > 1e8 and measured.flops["bfloat16"] > 1e8
     assert not recorded.exists()
     recorded.parent.mkdir()
     recorded.write_text(json.dumps(asdict(PEAKS)))
-    assert run_peaks(CPU, {"bfloat16"}, recorded, record=True) == asdict(PEAKS)
+    assert run_peaks(CPU, {"bfloat16"}, recorded, record=True) == PEAKS
     more = run_peaks(CPU, {"bfloat16", "float32"}, recorded, record=True)
-    assert more["flops"]["bfloat16"] == 1e12 and more["flops"]["float32"] > 1e8
-    assert more["bandwidth"] == PEAKS.bandwidth
-    assert json.loads(recorded.read_text()) == more
+    assert more.flops["bfloat16"] == 1e12 and more.flops["float32"] > 1e8
+    assert more.bandwidth == PEAKS.bandwidth
+    assert json.loads(recorded.read_text()) == asdict(more)
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"name": "cpu"}', json.dumps(asdict(PEAKS) | {"bandwidth": 0})])

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from hybrid_ops.session import fitting
+from hybrid_ops.run.budget import fitting
 
 OPEN_CELLS = Counter({"a": 3, "b": 20, "c": 11})
 

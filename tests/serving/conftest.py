@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hybrid_ops.engines.spec import SERVER_ENGINE, EngineSpec
+from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.engines.vllm_server import VllmServer
 from hybrid_ops.models.zoo import ModelEntry
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
@@ -19,7 +20,7 @@ def fake_engine(start: str) -> EngineSpec:
     """A spec whose server is the fake one, started in the given way."""
     command = (*FAKE_COMMAND, "--start", start)
     entry = ModelEntry(architecture="none", config="zoo/llama-tiny.json", server_command=command)
-    return EngineSpec("fake", entry, "cpu", engine=SERVER_ENGINE)
+    return EngineSpec("fake", entry, "cpu", VllmServer())
 
 
 @pytest.fixture

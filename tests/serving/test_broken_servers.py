@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.engines.devices import cpu
-from hybrid_ops.engines.spec import Case, EngineSpec
-from hybrid_ops.measure.launch import LaunchRecord, run_launch
+from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.measure.case import Case
+from hybrid_ops.measure.launch import Launch, Terms, run_launch
+from hybrid_ops.measure.procedures.serving import Serving
+from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.workloads.serving import ServingWorkload
 from tests.serving.conftest import fake_engine, processes_under
 from tests.serving.fake_server import BROKEN, DEADLY, ENDLESS, SHORT, STATUS_500
@@ -36,8 +39,8 @@ def load(tokens: int) -> ServingWorkload:
 
 
 def launch(spec: EngineSpec, folder: Path, tokens: dict[str, int], deadline_seconds: float) -> LaunchRecord:
-    cases = [Case(spec, name, load(count)) for name, count in tokens.items()]
-    return run_launch(spec, cases, 1, cpu(), folder, deadline_seconds)
+    cases = [Case(spec, name, load(count), Serving()) for name, count in tokens.items()]
+    return run_launch(Launch(spec, cases, 1, cpu(), folder), Terms(deadline_seconds))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from hybrid_ops.engines.devices import cpu
-from hybrid_ops.engines.spec import SERVER_ENGINE, Case, EngineSpec
-from hybrid_ops.measure.launch import LaunchRecord, run_launch
-from hybrid_ops.measure.metrics import Kind, metrics_of
+from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.engines.vllm_server import VllmServer
+from hybrid_ops.measure.case import Case
+from hybrid_ops.measure.launch import Launch, Terms, run_launch
+from hybrid_ops.measure.metrics import Kind
+from hybrid_ops.measure.procedures.serving import Serving
+from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.models.zoo import load_zoo
 from hybrid_ops.workloads.conversations import SHIPPED_CONVERSATIONS
 from hybrid_ops.workloads.serving import ServingWorkload
@@ -43,28 +48,34 @@ LOADS = {
 }
 
 
+SPEC = EngineSpec("llama-tiny", load_zoo()["llama-tiny"], "cpu", VllmServer())
+
+
+def case(name: str, folder: Path | None = None) -> Case:
+    return Case(SPEC, name, LOADS[name], Serving(), folder)
+
+
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> LaunchRecord:
     folder = tmp_path_factory.mktemp("launch")
     whole = SHIPPED_CONVERSATIONS.read_bytes()
     (folder / "cut.json").write_bytes(whole[: len(whole) // 2])
-    spec = EngineSpec("llama-tiny", load_zoo()["llama-tiny"], "cpu", engine=SERVER_ENGINE)
-    cases = [Case(spec, name, load, folder) for name, load in LOADS.items()]
-    record = run_launch(spec, cases, 1, cpu(), folder / "1", deadline_seconds=240)
+    cases = [case(name, folder) for name in LOADS]
+    record = run_launch(Launch(cases[0].spec, cases, 1, cpu(), folder / "1"), Terms(deadline_seconds=240))
     assert record.error is None, record.error
     assert processes_under(folder) == []
     return record
 
 
 def values(launch: LaunchRecord, name: str) -> dict:
-    case = launch.cases[f"llama-tiny/{name}"]
-    assert case.error is None, case.error
-    return case.values
+    seen = launch.cases[f"llama-tiny/{name}"]
+    assert seen.error is None, seen.error
+    return seen.values
 
 
 @pytest.mark.parametrize("name", LOADS)
 def test_every_metric_of_a_load_has_a_value(launch: LaunchRecord, name: str) -> None:
-    wanted = {metric.name for metric in metrics_of(LOADS[name]) if metric.kind is not Kind.RATIO}
+    wanted = {metric.name for metric in Serving().metrics_of(case(name)) if metric.kind is not Kind.RATIO}
     seen = launch.cases[f"llama-tiny/{name}"]
     assert wanted == (values(launch, name).keys() | seen.absent.keys()) & wanted
 
@@ -110,8 +121,10 @@ def test_what_was_cut_off_a_data_file_is_noted(launch: LaunchRecord) -> None:
 
 
 def test_the_record_names_the_server_and_survives_json(launch: LaunchRecord) -> None:
-    assert launch.facts["server"]["model"] == "llama-tiny"
-    assert launch.facts["device"] == {"platform": "cpu"}
+    assert launch.facts is not None and launch.facts.server is not None
+    assert launch.facts.server.model == "llama-tiny"
+    assert launch.facts.device.platform == "cpu"
     assert "skip_tokenizer_init" not in launch.arguments
-    assert LaunchRecord.from_json(json.loads(json.dumps(launch.to_json()))) == launch
+    adapter = TypeAdapter(LaunchRecord)
+    assert adapter.validate_json(adapter.dump_json(launch, by_alias=True)) == launch
     assert "Application startup complete" in (Path(launch.log).parent / "server.log").read_text()

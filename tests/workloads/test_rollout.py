@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.errors import InputError
+from hybrid_ops.measure.procedures import read_suites
 from hybrid_ops.workloads.prompt_files import encode_prompts, read_prompts
-from hybrid_ops.workloads.workload import load_suites
+from hybrid_ops.workloads.rollout import Rollout, RolloutBatch
+
+def rollout(context: int, given: list[list[int]] | None = None) -> dict[str, RolloutBatch]:
+    return read_suites().of_kind(Rollout)["rollout"].workloads("rollout", context, given)
+
 
 PUBLISHED = [1024, 4096, 8192, 16000, 32000]
 
 
 def test_the_shipped_rollout_is_the_published_one() -> None:
-    workloads = load_suites().rollout("rollout", 65536)
+    workloads = rollout(65536)
     assert list(workloads) == [f"rollout-{length}" for length in PUBLISHED]
     for length, workload in zip(PUBLISHED, workloads.values()):
         assert (workload.num_prompts, workload.samples, workload.prompt_tokens) == (16, 4, 2048)
@@ -26,7 +31,7 @@ def test_the_shipped_rollout_is_the_published_one() -> None:
 
 @pytest.mark.parametrize(("context", "divisor"), [(34048, 1), (34047, 2), (4096, 16), (2128, 16), (2127, 32)])
 def test_lengths_are_divided_by_the_least_power_of_two_that_fits(context: int, divisor: int) -> None:
-    workloads = load_suites().rollout("rollout", context)
+    workloads = rollout(context)
     assert [workload.generation_tokens for workload in workloads.values()] == [
         length // divisor for length in PUBLISHED
     ]
@@ -37,12 +42,12 @@ def test_lengths_are_divided_by_the_least_power_of_two_that_fits(context: int, d
 
 def test_a_context_that_holds_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="a context of 30 tokens holds no rollout"):
-        load_suites().rollout("rollout", 30)
+        rollout(30)
 
 
 def test_given_prompts_are_cut_to_the_scaled_length() -> None:
     given = [[10 + index] * 3000 for index in range(16)]
-    workload = load_suites().rollout("rollout", 4096, given)["rollout-64-of-1024"]
+    workload = rollout(4096, given)["rollout-64-of-1024"]
     assert workload.prompts(1024) == [prompt[:128] for prompt in given]
 
 

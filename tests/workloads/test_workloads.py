@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hybrid_ops.measure.procedures import read_suites
 from hybrid_ops.models.zoo import load_zoo
-from hybrid_ops.workloads.workload import FIRST_ORDINARY_TOKEN, load_suites
+from hybrid_ops.workloads.base import FIRST_ORDINARY_TOKEN
+from hybrid_ops.workloads.batch import ClosedBatch
 
 TOP = {"temperature": 0.8, "top_k": 50, "top_p": 0.9}
 LOG = {  # prompt, generated, sampling: the table of the generation benchmark log
@@ -21,7 +23,7 @@ LOG = {  # prompt, generated, sampling: the table of the generation benchmark lo
 
 @pytest.mark.parametrize("name", LOG)
 def test_a_workload_is_the_logs(name: str) -> None:
-    workload = load_suites().workloads[name]
+    workload = read_suites().of_kind(ClosedBatch)[name]
     prompt, generated, sampling = LOG[name]
     assert (workload.prompt_tokens, workload.generation_tokens) == (prompt, generated)
     assert workload.sampling.model_dump(exclude_defaults=True) == sampling
@@ -29,9 +31,10 @@ def test_a_workload_is_the_logs(name: str) -> None:
 
 
 def test_the_tiers_grow() -> None:
-    loaded = load_suites()
+    loaded = read_suites()
+    batches = loaded.of_kind(ClosedBatch)
     suites = {
-        name: [entry for entry in entries if entry in loaded.workloads] for name, entries in loaded.suites.items()
+        name: [entry for entry in entries if entry in batches] for name, entries in loaded.suites.items()
     }
     assert suites["quick"] == ["short", "medium"]
     assert suites["standard"] == ["short", "medium", "prefill", "decode", "sampled"]
@@ -39,7 +42,7 @@ def test_the_tiers_grow() -> None:
 
 
 def test_prompts_repeat_and_hold_ordinary_tokens_only() -> None:
-    workload = load_suites().workloads["medium"].model_copy(update={"num_prompts": 2})
+    workload = read_suites().of_kind(ClosedBatch)["medium"].model_copy(update={"num_prompts": 2})
     prompts = workload.prompts(1024)
     assert prompts == workload.prompts(1024)
     assert [len(prompt) for prompt in prompts] == [256, 256]
