@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import digamma, ndtr, polygamma, stdtr, stdtrit
 
 
@@ -141,6 +140,9 @@ def look_level(error: float, first: int, last: int) -> float:
     """
     if first == last:
         return error
+    # It takes long to import, and every command would wait for it.
+    from scipy.optimize import brentq
+
     grid = np.linspace(-8 * math.sqrt(last), 8 * math.sqrt(last), 1201)
     step = float(grid[1] - grid[0])
     move = np.exp(-0.5 * (grid[:, None] - grid[None, :]) ** 2) * (step / math.sqrt(2 * math.pi))

@@ -48,6 +48,8 @@ class Suite:
         # Leases of devices are this user's on this machine: keep the suites of parallel tests apart.
         (self.root / "leases").mkdir()
         pytester._monkeypatch.setenv("TMPDIR", str(self.root / "leases"))
+        # The run must test this checkout, even where another one is installed (as in a second git worktree).
+        pytester._monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         self.models: dict[str, dict[str, Any]] = {}
 
     def add_model(self, name: str, **entry: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
+from hybrid_ops.cli import build_parser
 from hybrid_ops.errors import InputError
-from hybrid_ops.workloads import data_command
 from hybrid_ops.workloads.conversations import (
     SHIPPED_CONVERSATIONS,
     load_conversations,
@@ -21,9 +20,7 @@ from hybrid_ops.workloads.tokenizer import write_word_tokenizer
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    data_command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["data", *arguments])
+    args = build_parser().parse_args(["data", *arguments])
     return args.run(args)
 
 

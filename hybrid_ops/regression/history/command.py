@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.metrics import Direction
 from hybrid_ops.models.sizes import parse_count
-from hybrid_ops.regression.history.changes import Change, drift, steps
 from hybrid_ops.regression.history.runs import read_run
 from hybrid_ops.regression.history.store import History, Point, Series
 from hybrid_ops.regression.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from hybrid_ops.regression.history.changes import Change
 
 DEFAULT_STORE = Path("perf_results/history.sqlite")
 NOT_MEASURED = {Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT}
@@ -83,6 +86,9 @@ def run_show(args: argparse.Namespace) -> int:
 
 def run_changes(args: argparse.Namespace) -> int:
     """Print the changes of the chosen cells; 1 if one of them is for the worse. Raises InputError."""
+    # scipy.stats takes a second to import, which every other command would wait for.
+    from hybrid_ops.regression.history.changes import drift, steps
+
     worse = False
     with History(args.store) as history:
         for series in _selected(history, args):
