@@ -10,8 +10,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +23,9 @@ from hybrid_ops.engines import layer_bench
 from hybrid_ops.engines.devices import devices, lease
 from hybrid_ops.engines.layer_bench.tables import GOALS
 
-Samples = dict[str, dict[str, list[float]]]
-"""Seconds of each contender in each round, by case."""
+Record = dict[str, Any]
+"""What the program writes: `samples_s`, seconds of each contender in each round, and `refused`, why a contender has
+none; both by case."""
 REPEATS = {"quick": 7}
 """Rounds of a suite's benchmark; the larger suites take more."""
 MORE_REPEATS = 25
@@ -47,10 +50,8 @@ class Ratios:
 
 
 @pytest.fixture(scope="module")
-def samples(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each contender in each round, by case, from a fresh process."""
+def record(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """All goals' cases, from a fresh process."""
     output = tmp_path_factory.mktemp("layers") / "samples.json"
     platform = "cuda" if devices("cuda") and request.config.option.perf_device != "cpu" else "cpu"
     repeats = REPEATS.get(request.config.option.perf_suite, MORE_REPEATS)
@@ -64,12 +65,15 @@ def samples(
     capture = request.config.pluginmanager.get_plugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print("\n" + done.stdout)
-    return json.loads(output.read_text(encoding="utf-8"))["samples_s"]
+    return json.loads(output.read_text(encoding="utf-8"))
 
 
 @pytest.mark.perf
 @pytest.mark.parametrize(("case", "peer"), GOALS, ids=lambda value: value.replace(" ", "-"))
-def test_layer(samples: Samples, record_property: object, case: str, peer: str) -> None:
+def test_layer(record: Record, record_property: Callable[[str, object], None], case: str, peer: str) -> None:
+    samples = record["samples_s"]
+    if peer in record["refused"][case]:
+        pytest.fail(f"{peer} has no time: {record['refused'][case][peer]}", pytrace=False)
     if peer not in samples[case]:
         pytest.skip(f"{peer} does not run here")
     goal = GOALS[case, peer]

@@ -5,17 +5,28 @@ Run it by path, in a process of its own, under the interpreter whose torch is to
     python hybrid_ops/engines/layer_bench                      # the table, and with --json PATH every sample
     python hybrid_ops/engines/layer_bench --cases delta_rule/forward ssd/forward --repeats 30 --compile
 
-How it measures. One thread, `OMP_WAIT_POLICY=passive` (spinning OpenMP threads on busy cores make small triangular
-solves up to 100 times slower), contenders interleaved in an order that is drawn anew each round, so that a slow moment
-of the machine hits all alike. Times are seconds of wall clock; minimum and median are reported. Only ratios of one run
-mean something on another machine.
+or ask its worker, `hybrid_ops.engines.layers_worker`, for one round at a time.
 
-    cases.py     what is compared: the layers, ours and their peers' calls
-    peers.py     the peers' own code, where it is installed
-    timing.py    contenders against each other, interleaved
-    memory.py    the most that our forms keep alive at once
-    tables.py    the goals, and the results as text
+How it measures. Agree first, time afterwards: each contender is held against float64, and one that is further off than
+rounding explains has no time. One thread, `OMP_WAIT_POLICY=passive` (spinning OpenMP threads on busy cores make small
+triangular solves up to 100 times slower), contenders interleaved in an order that is drawn anew each round, so that a
+slow moment of the machine hits all alike. Times are seconds of wall clock; minimum and median are reported. Only ratios
+of one run mean something on another machine.
 
-A case leaves out peers that are not installed or do not run on the device. On a GPU the same cases compare with
-flash-linear-attention's Triton kernels and FlexAttention.
+    shape.py         the sizes of all cases
+    contender.py     what a layer and a contender are
+    delta_rule.py, ssd.py, selective_scan.py, window.py
+                     one layer each: its inputs, its reference, ours and its peers' calls
+    cases.py         the layers, the cases, and who takes part in each
+    packages.py      the peers' own code: whether it is installed, and how to reach it
+    peers.py         for a planner: whom a layer can be compared with here
+    agreement.py     contenders against float64
+    timing.py        contenders against each other, interleaved
+    memory.py        the most that our forms keep alive at once
+    tables.py        the goals, and the results as text
+
+A new layer is one file and its name in `cases.LAYERS`; a new contender is one function and one entry of its layer's
+file. A case leaves out peers that are not installed or do not run on the device. One that is installed and fails is
+refused, with its own error. On a GPU the same cases compare with flash-linear-attention's Triton kernels and
+FlexAttention.
 """

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -13,21 +14,24 @@ if __name__ == "__main__":
     if not __package__:  # run by path: another interpreter finds this package where it lies
         sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from hybrid_ops.engines.layer_bench.cases import CASES, LAYERS, contenders
+from hybrid_ops.engines.layer_bench.agreement import Check, agree
+from hybrid_ops.engines.layer_bench.cases import CASES, LAYERS
 from hybrid_ops.engines.layer_bench.memory import MEMORY_LENGTHS, peak_memory
+from hybrid_ops.engines.layer_bench.shape import Shape
 from hybrid_ops.engines.layer_bench.tables import TABLE_HEADER, memory_table, table
 from hybrid_ops.engines.layer_bench.timing import measure, summarise
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print the tables, and write all samples with `--json PATH`."""
+    """Agree, measure, print the tables, and write all samples with `--json PATH`."""
     parser = argparse.ArgumentParser(description="Compare the reference layers with their peers.")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--repeats", type=int, default=20, help="rounds that count")
+    parser.add_argument("--tokens", type=int, default=Shape.tokens, help="length of the sequences that are timed")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--compile", action="store_true", help="also measure our forms under torch.compile")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory up to 65,536 tokens")
-    parser.add_argument("--json", type=Path, help="write the samples (seconds) and peaks (bytes) here")
+    parser.add_argument("--json", type=Path, help="write samples (seconds), errors and peaks (bytes) here")
     options = parser.parse_args(arguments)
 
     import torch
@@ -35,16 +39,26 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     print(TABLE_HEADER)
     samples: dict[str, dict[str, list[float]]] = {}
+    checks: dict[str, dict[str, Check]] = {}
+    refused: dict[str, dict[str, str]] = {}
     for case in options.cases:
-        calls = contenders(case, device=options.device, compiled=options.compile)
-        samples[case] = measure(calls, repeats=options.repeats)
-        print(table(case, summarise(samples[case])), flush=True)
+        agreed = agree(case, Shape(tokens=options.tokens), options.device, compiled=options.compile)
+        samples[case] = measure(agreed.calls, repeats=options.repeats)
+        checks[case], refused[case] = agreed.checks, agreed.refused
+        print(table(case, summarise(samples[case]), agreed), flush=True)
     peaks: dict[str, dict[int, int]] = {}
     if not options.no_memory:
         peaks = {layer: {tokens: peak_memory(layer, tokens=tokens) for tokens in MEMORY_LENGTHS} for layer in LAYERS}
         print("\nPeak memory a token, forward\n" + memory_table(peaks))
     if options.json:
-        record = {"torch": torch.__version__, "device": options.device, "samples_s": samples, "peak_bytes": peaks}
+        record = {
+            "torch": torch.__version__,
+            "device": options.device,
+            "samples_s": samples,
+            "checks": {case: {name: asdict(check) for name, check in found.items()} for case, found in checks.items()},
+            "refused": refused,
+            "peak_bytes": peaks,
+        }
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0
 

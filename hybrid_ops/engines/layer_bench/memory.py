@@ -7,6 +7,7 @@ import weakref
 from typing import Any
 
 from hybrid_ops.engines.layer_bench.cases import LAYERS
+from hybrid_ops.engines.layer_bench.shape import Shape
 
 MEMORY_LENGTHS = (4096, 8192, 16384, 32768, 65536)
 
@@ -23,10 +24,11 @@ def peak_memory(layer: str, *, tokens: int) -> int:
     """
     import torch
 
-    functions = LAYERS[layer](torch.device("cpu"), tokens)
-    inputs = functions["inputs"]()
+    shape, device = Shape(tokens=tokens), torch.device("cpu")
+    inputs = LAYERS[layer].inputs(shape, device)
+    ours = LAYERS[layer].contenders[0].make(shape, device)
     with torch.no_grad(), live_storages() as peak:
-        functions["ours"](*inputs)
+        ours(*inputs.values())
     return peak[0]
 
 

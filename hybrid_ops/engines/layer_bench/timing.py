@@ -8,36 +8,43 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def measure(
-    calls: Mapping[str, Callable[[], object]], *, repeats: int = 20, warmups: int = 2, seed: int = 0
-) -> dict[str, list[float]]:
-    """Time contenders against each other, interleaved, each round in a new random order.
+def time_round(calls: Mapping[str, Callable[[], object]], seed: int) -> dict[str, float]:
+    """Seconds of each contender, called once, in an order drawn from `seed`.
 
     Args:
-        calls: from `cases.contenders`.
-        repeats: rounds that count.
-        warmups: rounds before them that do not.
-        seed: of the orders.
-
-    Returns:
-        For each name its seconds, one a round.
+        calls: from `agreement.agree`.
+        seed: of the order. The same seed gives the same order of the same contenders.
     """
     import torch
 
     synchronise = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    samples: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
-    shuffle = random.Random(seed).shuffle  # noqa: S311  (an order of measurement, not a secret)
-    for round_number in range(warmups + repeats):
-        shuffle(order)
-        for name in order:
-            synchronise()
-            start = time.perf_counter()
-            calls[name]()
-            synchronise()
-            if round_number >= warmups:
-                samples[name].append(time.perf_counter() - start)
-    return samples
+    random.Random(seed).shuffle(order)  # noqa: S311  (an order of measurement, not a secret)
+    seconds = {}
+    for name in order:
+        synchronise()
+        start = time.perf_counter()
+        calls[name]()
+        synchronise()
+        seconds[name] = time.perf_counter() - start
+    return seconds
+
+
+def measure(
+    calls: Mapping[str, Callable[[], object]], *, repeats: int = 20, warmups: int = 2
+) -> dict[str, list[float]]:
+    """Time contenders against each other, interleaved, each round in a new random order.
+
+    Args:
+        calls: from `agreement.agree`.
+        repeats: rounds that count.
+        warmups: rounds before them that do not.
+
+    Returns:
+        For each name its seconds, one a round.
+    """
+    rounds = [time_round(calls, seed) for seed in range(warmups + repeats)][warmups:]
+    return {name: [seconds[name] for seconds in rounds] for name in calls}
 
 
 def summarise(samples: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:

@@ -7,9 +7,10 @@ import torch
 
 from hybrid_ops.engines.layer_bench import __main__ as program
 from hybrid_ops.engines.layer_bench import cases
+from hybrid_ops.engines.layer_bench.agreement import Agreed, Check
 from hybrid_ops.engines.layer_bench.memory import live_storages, peak_memory
 from hybrid_ops.engines.layer_bench.tables import table
-from hybrid_ops.engines.layer_bench.timing import measure, summarise
+from hybrid_ops.engines.layer_bench.timing import measure, summarise, time_round
 
 FLOATS = 1_000_000
 
@@ -45,24 +46,43 @@ def test_contenders_are_interleaved_and_counted():
     assert len({tuple(names) for names in rounds}) > 1
 
 
+def test_the_order_of_a_round_follows_its_seed():
+    def order(seed: int) -> list[str]:
+        calls: list[str] = []
+        time_round({name: (lambda name=name: calls.append(name)) for name in "abcdef"}, seed)
+        return calls
+
+    assert order(1) == order(1) != order(2)
+
+
 def test_ratios_are_taken_within_a_round():
     summary = summarise({"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 4.0]})
     assert summary["peer"] == {"min": 2.0, "median": 4.0, "ratio": 2.0}
-    assert "met" in table("delta_rule/forward", summary | {"transformers": summary["peer"]})
+    assert "met" in table("delta_rule/forward", summary | {"transformers": summary["peer"]}, Agreed())
 
 
-def test_every_case_runs_and_its_json_holds_every_sample(tmp_path, monkeypatch, capsys):
-    for name, make in list(cases.LAYERS.items()):
-        monkeypatch.setitem(cases.LAYERS, name, lambda device, tokens, make=make: make(device, 64))
+def test_the_table_shows_errors_and_the_refused():
+    summary = summarise({"ours": [1.0], "floor": [0.5]})
+    agreed = Agreed(checks={"ours": Check(2e-7, 8e-6, "output")}, refused={"peer": "it is wrong"})
+    floor, ours, peer = table("ssd/forward", summary, agreed).splitlines()
+    assert floor.split() == ["ssd/forward", "floor", "500.00", "500.00", "0.50"]
+    assert ours.split() == ["ssd/forward", "ours", "2.0e-07", "8.0e-06", "1000.00", "1000.00", "1.00"]
+    assert peer.endswith(" refused: it is wrong")
+
+
+def test_the_program_agrees_times_and_keeps_every_sample(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(program, "MEMORY_LENGTHS", (64,))
-    assert program.main(["--repeats", "2", "--json", str(tmp_path / "samples.json")]) == 0
+    chosen = ["ssd/forward", "window/forward"]
+    options = ["--cases", *chosen, "--tokens", "64", "--repeats", "2", "--json", str(tmp_path / "samples.json")]
+    assert program.main(options) == 0
     record = json.loads((tmp_path / "samples.json").read_text())
-    assert set(record["samples_s"]) == set(cases.CASES)
+    assert set(record["samples_s"]) == set(record["checks"]) == set(chosen)
     assert all(len(times) == 2 for case in record["samples_s"].values() for times in case.values())
+    assert set(record["checks"]["window/forward"]["ours"]) == {"error", "bound", "where"}
+    assert record["refused"] == {"ssd/forward": {}, "window/forward": {}}
     assert set(record["peak_bytes"]) == {"delta_rule", "ssd", "selective_scan", "window"}
     assert "theirs/ours" in capsys.readouterr().out
 
 
-def test_an_unknown_case_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"^case: 'attention'"):
-        cases.contenders("attention")
+def test_the_first_contender_is_ours():
+    assert all(layer.contenders[0].name == "ours" for layer in cases.LAYERS.values())

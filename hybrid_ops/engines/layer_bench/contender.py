@@ -1,0 +1,63 @@
+"""What takes part in a comparison, as data that is read without importing torch or any peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hybrid_ops.engines.layer_bench.shape import Shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Function = Callable[..., Any]
+"""Takes a layer's inputs in their order and does one whole forward pass."""
+
+PLATFORMS = ("cpu", "cuda")
+CHECKED_TOKENS = 300
+"""The length at which contenders are held against the recurrent forms: not a multiple of any chunk."""
+
+
+def first(result: Any) -> Any:
+    """The output of a function that gives it alone, or in front of its final state."""
+    return result[0] if isinstance(result, tuple) else result
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to compute a layer, ours or another's."""
+
+    name: str
+    make: Callable[[Shape, torch.device], Function]
+    """Imports the code and gives the function for one shape and device. What it prepares is not timed."""
+    dtype: str = "float32"
+    """In which type it computes: "float32" or "bfloat16". How far it may be from the reference follows from it."""
+    output: Callable[[Any], Tensor] = first
+    """The output in the reference's layout, from what the function returns."""
+    has_backward: bool = True
+    is_yardstick: bool = False
+    """It computes something else on purpose, so that it has a time to compare with and no output."""
+    platforms: tuple[str, ...] = PLATFORMS
+    is_installed: Callable[[], bool] = lambda: True
+    """Whether this interpreter has its code; imports nothing."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer and everyone who computes it."""
+
+    name: str
+    inputs: Callable[[Shape, torch.device], dict[str, Tensor]]
+    """New random float32 inputs by name, in the order in which every contender takes them."""
+    reference: Callable[[Shape], Function]
+    """The layer as its definition reads, exact to the last digits when its inputs are float64."""
+    contenders: tuple[Contender, ...]
+    """The first is "ours"."""
+    parameters: tuple[str, ...] = ()
+    """Inputs without a batch and a time axis; all others are [B, T, ...]."""
+    checked_tokens: Callable[[Shape], int] = lambda shape: CHECKED_TOKENS
+    """The length at which contenders are held against `reference`."""
+    most_backward_tokens: int | None = None
+    """Longest sequence of the backward case, where a peer is too slow for more."""
