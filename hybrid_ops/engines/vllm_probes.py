@@ -21,8 +21,8 @@ def bytes_per_block(layout: Any) -> int:
 def cache_layout(engine: Any, lengths: list[int]) -> CacheLayout:
     """How `engine` divides its cache, and what a sequence of each of `lengths` tokens takes, by vLLM's own rules.
 
-    `bytes_per_token` is what one more token takes in all full-attention layers. The engine's own maximum length does not
-    matter.
+    `bytes_per_token` is what one more token takes in all full-attention layers. The engine's own maximum length does
+    not matter.
     """
     from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity
     from vllm.v1.kv_cache_interface import FullAttentionSpec, iter_layer_specs

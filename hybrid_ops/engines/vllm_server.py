@@ -76,7 +76,7 @@ class VllmServer(VllmOffline):
         return deadline_seconds + GRACE_SECONDS
 
     def launch_name(self, spec: EngineSpec) -> str:
-        """`nemotron-h-tiny+vllm-server`. A load with arguments of its own has another server; a hash tells them apart."""
+        """`nemotron-h-tiny+vllm-server`. A load with arguments of its own has another server, told apart by a hash."""
         own = {**spec.arguments, **spec.environment}
         apart = f"-{definition_hash(json.dumps(own, sort_keys=True))[:6]}" if own else ""
         return f"{spec.name}+{self.name}{apart}"

@@ -44,7 +44,7 @@ class Worker:
     Parameters
     ----------
     program: the worker program, run by its path; what it imports beside this package is its interpreter's
-    folder: where its log and its import path are written; made if absent
+    folder: where its log is written; made if absent
     interpreter: the Python of the arm; this one by default
     environment: variables added to (or, when None, removed from) this process's own
     """
@@ -59,16 +59,17 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "engine.log"
         self._program = program
-        self._site = folder / "site"
-        write_import_path(self._site)
         # An engine that is killed leaves its temporary files. They get a folder of their own, of a short path because
         # sockets are made in it.
         self._temporary = Path(tempfile.mkdtemp(prefix="hybrid-ops-"))
+        # Not in the run's folder, where whoever collects tests below it would find this package's once more.
+        site = self._temporary / "site"
+        write_import_path(site)
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
         variables = {**os.environ, **(environment or {})}
         variables |= {
-            "PYTHONPATH": str(self._site),
+            "PYTHONPATH": str(site),
             "TMPDIR": str(self._temporary),
             # What torch compiled is kept where torch keeps it by itself.
             "TORCHINDUCTOR_CACHE_DIR": variables.get("TORCHINDUCTOR_CACHE_DIR")
@@ -174,8 +175,7 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(GRACE_SECONDS)
         self.kill()
-        for folder in (self._site, self._temporary):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def kill(self) -> None:
         """Kill the whole process group now."""

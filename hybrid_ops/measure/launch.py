@@ -1,7 +1,7 @@
 """The one measuring loop: fresh engine processes, one or two side by side, and the record of what each showed.
 
-Engines that live at once take turns: in each round of a case every one of them measures one iteration, in an order drawn
-anew, so that whatever the machine does over seconds happens to all of them.
+Engines that live at once take turns: in each round of a case every one of them measures one iteration, in an order
+drawn anew, so that whatever the machine does over seconds happens to all of them.
 """
 
 from __future__ import annotations
@@ -134,14 +134,16 @@ class _Together:
         try:
             with ExitStack() as stack:
                 start = Worker if self.standby is None else self.standby.worker
-                for failing, launch in enumerate(self.launches):
+                for index, launch in enumerate(self.launches):
+                    failing = index
                     program = launch.spec.engine.worker
                     worker = start(program, launch.folder, launch.interpreter, launch.variables)
                     self.workers.append(stack.enter_context(worker))
-                for failing, launch in enumerate(self.launches):
+                for index, launch in enumerate(self.launches):
+                    failing = index
                     self.tell(f"{_named(launch)}loading")
-                    worker, deadline = self.workers[failing], self.terms.deadline_seconds
-                    self.records[failing].facts = load_engine(worker, launch.spec, launch.folder, deadline)
+                    worker, deadline = self.workers[index], self.terms.deadline_seconds
+                    self.records[index].facts = load_engine(worker, launch.spec, launch.folder, deadline)
                 self._measure()
         except WorkerError as error:
             self._write_failure(failing, str(error))

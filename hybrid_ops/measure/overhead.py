@@ -102,7 +102,7 @@ def measure_overhead(
             with ConditionMonitor(device, [worker.process.pid], Limits()):
                 return dict(case.procedure.iterate(Iteration(case, worker, facts, folder, deadline_seconds)))
 
-        ways = {"suite": through_suite, "hand": by_hand}
+        ways: dict[str, Callable[[], dict[str, Any]]] = {"suite": through_suite, "hand": by_hand}
         for way in ways.values():
             way()
         for number in range(rounds):

@@ -63,7 +63,7 @@ class RunStore(Generic[RecordT]):
 
     def __init__(self, folder: Path, record_type: type[RecordT]) -> None:
         self.folder = folder
-        self._records = TypeAdapter(record_type)
+        self._records: TypeAdapter[RecordT] = TypeAdapter(record_type)
         self.results_path = folder / "results.json"
 
     def launch_folder(self, launch_name: str, index: int) -> Path:
@@ -79,9 +79,8 @@ class RunStore(Generic[RecordT]):
     def _record_path(self, launch_name: str, index: int) -> Path:
         return self.launch_folder(launch_name, index) / "record.json"
 
-    def once(self, path: Path, kind: type[T], make: Callable[[], T]) -> T:
+    def once(self, path: Path, adapter: TypeAdapter[T], make: Callable[[], T]) -> T:
         """What the JSON document at `path` holds, made and written by the first process that asks for it."""
-        adapter: TypeAdapter[T] = TypeAdapter(kind)
         with self._lock(path.name, block=True):
             if not path.exists():
                 write_json(path, adapter.dump_python(make(), mode="json", by_alias=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import mean
+
 from hybrid_ops.engines.protocol import GenerationSample, LoadFacts
 from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.errors import InputError

@@ -1,10 +1,10 @@
 """The pytest plugin. Only this folder knows pytest.
 
-    options.py    the command line
-    hooks.py      what pytest calls
-    fixtures.py   the cells of testcases
-    progress.py   what the terminal shows while a run goes on
-    state.py      what is kept of a session
+options.py    the command line
+hooks.py      what pytest calls
+fixtures.py   the cells of testcases
+progress.py   what the terminal shows while a run goes on
+state.py      what is kept of a session
 """
 
 from hybrid_ops.plugin.fixtures import check, measured_case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.report.message import cell_message, cell_properties
 
 MEASURED_CASE = "measured_case"
-"""A case and the launch that measured it: one testcase a case. `@pytest.mark.procedure(NAME)` chooses the kind of work."""
+"""A case and the launch that measured it, a testcase a case. `@pytest.mark.procedure(NAME)` says of which kind of work."""
 PROCEDURE_MARK = "procedure"
 
 
@@ -33,7 +34,9 @@ def _cell_fixture(name: str) -> Any:
     def fixture(self: object, request: pytest.FixtureRequest) -> CellResult:
         return judged_cell(request)
 
-    fixture.__doc__ = "The judged cell of this testcase. A measurement that failed is an error here, before the test begins."
+    fixture.__doc__ = (
+        "The judged cell of this testcase. A measurement that failed is an error here, before the test begins."
+    )
     return pytest.fixture(name=name)(fixture)
 
 
@@ -72,12 +75,14 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """Give a test one testcase for each cell, or case, that it asks for."""
     for fixture in cell_fixtures():
         if fixture in metafunc.fixturenames:
-            _parametrize(metafunc, fixture, lambda cell, fixture=fixture: cell.case.procedure.fixture == fixture)
+            _parametrize(metafunc, fixture, partial(_has_fixture, fixture))
     if MEASURED_CASE in metafunc.fixturenames:
-        wanted = {
-            name for mark in metafunc.definition.iter_markers(PROCEDURE_MARK) for name in mark.args
-        }
+        wanted = {name for mark in metafunc.definition.iter_markers(PROCEDURE_MARK) for name in mark.args}
         _parametrize(metafunc, MEASURED_CASE, lambda cell: cell.case.procedure.name in wanted)
+
+
+def _has_fixture(fixture: str, cell: Cell) -> bool:
+    return cell.case.procedure.fixture == fixture
 
 
 def _parametrize(metafunc: pytest.Metafunc, fixture: str, is_wanted: Callable[[Cell], bool]) -> None:

@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "perf: a performance test; run with --perf")
     config.addinivalue_line("markers", "gpu: needs a GPU, or runs on the one that is there")
-    config.addinivalue_line("markers", f"{PROCEDURE_MARK}(name): the kind of work whose cases `measured_case` stands for")
+    config.addinivalue_line("markers", f"{PROCEDURE_MARK}(name): the kind of work whose cases `measured_case` has")
     config.pluginmanager.register(make_fixtures(), "hybrid_ops.cell_fixtures")
     config.option.perf = config.option.perf or config.option.update_baselines
     if not config.option.perf:
@@ -170,8 +170,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     results = _results(config)
     if results is None or not results.cells:
         return
-    for number, told in enumerate(config.stash.get(TOLD, [])):
-        _write_section(terminalreporter, told, "-" if number else "=", config.option.verbose > 0)
+    is_first = True
+    for told in config.stash[TOLD]:
+        _write_section(terminalreporter, told, "=" if is_first else "-", config.option.verbose > 0)
+        is_first = False
     missing = sum(result.verdict is Verdict.MISSING_BASELINE for result in results.cells)
     if missing and results.update is None:
         terminalreporter.write_line(

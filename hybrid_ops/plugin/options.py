@@ -30,7 +30,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--update-baselines",
         action="store_true",
-        help="Record what this run measures as the new baselines; means --perf too. Launches every engine 3 to 5 times.",
+        help="Record what this run measures as the new baselines (and --perf). Launches every engine 3 to 5 times.",
     )
     group.addoption(
         "--perf-suite",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,11 @@ class RunResults(BaseModel):
     def details(self, key: str) -> dict[str, Any]:
         """What a kind of work says of its cases under its own name; empty where it has none."""
         return (self.__pydantic_extra__ or {}).get(key, {})
+
+    def add_details(self, details: Mapping[str, dict[str, Any]]) -> None:
+        """Add what kinds of work say of their cases, each under its own name."""
+        for key, told in details.items():
+            setattr(self, key, told)
 
     def records_of(self, case: str) -> list[LaunchRecord]:
         """The launches that have values of a case, arms one by one."""

@@ -132,8 +132,8 @@ def ratio_text(claim: ClaimResult) -> str:
 
 def summary_blocks(results: ComparisonResults) -> list[Block]:
     """The comparison for the summary: the table with memory and percentiles, the claims, the notes."""
-    headings = ("Configuration", "Input Len", "Throughput (tok/s)", "Requests/s", "Avg Latency (ms)", "P50", "P90", "P99",
-                "KV cache held", "per request", "Model", "Peak")  # fmt: skip
+    headings = ("Configuration", "Input Len", "Throughput (tok/s)", "Requests/s", "Avg Latency (ms)", "P50", "P90",
+                "P99", "KV cache held", "per request", "Model", "Peak")  # fmt: skip
     rows = [
         _summary_row(attention, measured) for attention, group in results.by_attention.items() for measured in group
     ]

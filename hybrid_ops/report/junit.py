@@ -1,7 +1,7 @@
 """`junit.xml` of a run: a suite for each case, a testcase for each metric.
 
-It stands beside pytest's own `--junitxml`, which names testcases by their node and keeps their properties. Here the case
-is the suite, and device, versions and launches are properties of it.
+It stands beside pytest's own `--junitxml`, which names testcases by their node and keeps their properties. Here the
+case is the suite, and device, versions and launches are properties of it.
 """
 
 from __future__ import annotations

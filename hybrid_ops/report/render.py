@@ -9,6 +9,7 @@ from hybrid_ops.report.report import Block, Lines, Preformatted, Section, Shown,
 
 StyledLine = tuple[str, Style]
 
+
 def terminal_lines(section: Section, is_verbose: bool) -> list[StyledLine]:
     """The lines of a section, without its title. Blocks are kept apart by an empty line where one is preformatted."""
     shown = {Shown.ALWAYS, Shown.TERMINAL, Shown.VERBOSE if is_verbose else Shown.BRIEF}

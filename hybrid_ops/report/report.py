@@ -75,8 +75,8 @@ class Section:
 class Report(ABC):
     """One way to tell a reader of a run: a section of terminal and summary, files, or both.
 
-    To add one, subclass it in a file of its own and list an instance in `report.REPORTS`, or call `report.register` from
-    a pytest plugin.
+    To add one, subclass it in a file of its own and list an instance in `report.REPORTS`, or call `report.register`
+    from a pytest plugin.
     """
 
     name: ClassVar[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hybrid_ops.regression.results import RunResults
-from hybrid_ops.report.report import Lines, Report, Section, Shown, Style, Table
+from hybrid_ops.report.report import Block, Lines, Report, Section, Shown, Style, Table
 from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, reason_lines, result_rows
 
 STYLES = {
@@ -27,7 +27,7 @@ class Verdicts(Report):
         if not run.cells:
             return None
         notes = [f"note: {finding}" for finding in run.findings]
-        blocks = []
+        blocks: list[Block] = []
         for shown, every_cell in ((Shown.BRIEF, False), (Shown.VERBOSE, True)):
             rows = result_rows(run.cells, every_cell)
             blocks += [

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from hybrid_ops.engines.devices import Device, devices, lease
 from hybrid_ops.engines.standby import Standby
 from hybrid_ops.measure.case import Case
@@ -33,6 +35,9 @@ from hybrid_ops.run.trial import Order, Records, make_trial
 
 PEAKS_FILE = "peaks.json"
 """The peaks of a device class that were measured, beside its baselines."""
+PEAKS: TypeAdapter[DevicePeaks | None] = TypeAdapter(DevicePeaks | None)
+ROUND = TypeAdapter(Round)
+RESULTS = TypeAdapter(RunResults)
 ESTIMATED_LAUNCH_SECONDS = 15.0
 """What a launch is taken to last until the first one has been timed."""
 
@@ -60,7 +65,7 @@ class PerfRun:
 
     def execute(self, cells: Sequence[Cell]) -> RunResults:
         """Measure and judge `cells`, write the results, and return them."""
-        self._peaks = self.store.once(self.folder / "peaks.json", DevicePeaks | None, partial(self._measure_peaks, cells))  # type: ignore[arg-type]
+        self._peaks = self.store.once(self.folder / "peaks.json", PEAKS, partial(self._measure_peaks, cells))
         planner = RoundPlanner(cells, self.trial, self.budget, self.tell)
         number = 1
         try:
@@ -69,7 +74,7 @@ class PerfRun:
                 number += 1
         finally:
             self._standby.close()
-        self.results = self.store.once(self.store.results_path, RunResults, partial(self._finish, cells))
+        self.results = self.store.once(self.store.results_path, RESULTS, partial(self._finish, cells))
         self._by_cell = {result.cell: result for result in self.results.cells}
         return self.results
 
@@ -99,7 +104,7 @@ class PerfRun:
 
     def _round(self, planner: RoundPlanner, number: int) -> Round:
         path = self.folder / "rounds" / f"{number}.json"
-        return self.store.once(path, Round, lambda: planner.next_round(number, self._records(planner.cases)))
+        return self.store.once(path, ROUND, lambda: planner.next_round(number, self._records(planner.cases)))
 
     def _records(self, names: Any) -> Records:
         return {name: self.store.records(name) for name in names}
@@ -170,14 +175,15 @@ class PerfRun:
             cells=self.trial.judge(cells, records, budget_left=False),
             launches=made,
             claims=self.trial.claims(cells, records),
-            **details([case for cases in planned.values() for case in cases] if self.options.arms is None else []),
         )
+        # Arms are told in their own terms.
+        results.add_details(details([case for cases in planned.values() for case in cases if not self.options.arms]))
         self.trial.finish(results, cells)
         return results
 
 
 def details(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
-    """What each kind of work says of its cases beside their values, by its own key. Arms are told in their own terms."""
+    """What each kind of work says of its cases beside their values, by its own key."""
     found: dict[str, dict[str, Any]] = {
         procedure.details_key: {} for procedure in procedures() if procedure.details_key is not None
     }

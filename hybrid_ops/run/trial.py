@@ -72,6 +72,7 @@ class Trial(ABC):
         """The specs, by launch name, that an update should launch once more."""
         return set()
 
+    @abstractmethod
     def finish(self, results: RunResults, cells: Sequence[Cell]) -> None:
         """Add to the results what only this kind of trial has, and write what it leaves beside the run."""
 

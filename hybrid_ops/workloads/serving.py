@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from hybrid_ops.workloads.sampling import Sampling
 from hybrid_ops.workloads.base import Workload
+from hybrid_ops.workloads.sampling import Sampling
 
 PERCENTILES = (90, 95, 99)
 LATENCIES = ("ttft", "tpot", "itl", "e2el")

@@ -97,7 +97,7 @@ def load_suites(sections: Sections, path: Path = SUITES_FILE) -> Suites:
 def _schema(sections: Sections) -> type[_SuitesFile]:
     """The schema of a file with these sections, in which one entry may stand for several."""
 
-    def expand(cls: type[_SuitesFile], document: Any) -> Any:
+    def expand(document: Any) -> Any:
         if not isinstance(document, dict):
             return document
         document = dict(document)
@@ -110,7 +110,7 @@ def _schema(sections: Sections) -> type[_SuitesFile]:
         return document
 
     fields: dict[str, Any] = {section: (dict[str, _any_of(kinds)], {}) for section, kinds in sections.items()}  # type: ignore[misc]
-    validators: dict[str, Any] = {"expand": model_validator(mode="before")(classmethod(expand))}
+    validators: dict[str, Any] = {"expand": model_validator(mode="before")(expand)}
     return create_model("SuitesFile", __base__=_SuitesFile, __validators__=validators, **fields)
 
 

@@ -18,7 +18,9 @@ from hybrid_ops.models.zoo import load_zoo
 from hybrid_ops.workloads.batch import ClosedBatch
 from hybrid_ops.workloads.sampling import Sampling
 
-GREEDY = ClosedBatch(description="greedy", prompt_tokens=40, generation_tokens=24, warmup_iterations=0, timed_iterations=2)
+GREEDY = ClosedBatch(
+    description="greedy", prompt_tokens=40, generation_tokens=24, warmup_iterations=0, timed_iterations=2
+)
 SAMPLED = GREEDY.model_copy(update={"sampling": Sampling(temperature=0.8, top_k=50, top_p=0.9, repetition_penalty=1.1)})
 BATCH = GREEDY.model_copy(update={"num_prompts": 3})
 

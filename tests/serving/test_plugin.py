@@ -105,7 +105,7 @@ def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
 
 def test_an_update_launches_the_server_often_enough_to_record_it(serving_suite: Suite) -> None:
     serving_suite.add_model("fake", server_command=list(FAKE_COMMAND))
-    serving_suite.run("--update-baselines", "-k", "load-c1-output_throughput")
+    serving_suite.run("--update-baselines", "-k", "fake/load-c1-output_throughput")
     document = serving_suite.results()
     assert len(document["launches"]) >= LAUNCHES_OF_AN_UPDATE
     assert document["update"]["refused"] == {}

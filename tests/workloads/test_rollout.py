@@ -12,6 +12,7 @@ from hybrid_ops.measure.procedures import read_suites
 from hybrid_ops.workloads.prompt_files import encode_prompts, read_prompts
 from hybrid_ops.workloads.rollout import Rollout, RolloutBatch
 
+
 def rollout(context: int, given: list[list[int]] | None = None) -> dict[str, RolloutBatch]:
     return read_suites().of_kind(Rollout)["rollout"].workloads("rollout", context, given)
 

@@ -140,8 +140,10 @@ class Comparisons(Generation):
 
     def reference_model(self, case: Case, metric: Metric, definition: Definition) -> str | None:
         assert isinstance(definition, Comparison)
-        by_attention: dict[str, str] = {**definition.models[workload_of(case, ComparedBatch).base]}
-        return by_attention[metric.against] if metric.against is not None else None
+        for attention, model in definition.models[workload_of(case, ComparedBatch).base].items():
+            if attention == metric.against:
+                return model
+        return None
 
     def refuse_without_reference(self, case: Case, model: str) -> None:
         raise InputError(

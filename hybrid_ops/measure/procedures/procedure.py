@@ -130,7 +130,7 @@ class Procedure(ABC):
         """The model whose case of the same workload a ratio is divided by; None where there is none."""
         return case.spec.entry.reference
 
-    def refuse_without_reference(self, case: Case, model: str) -> None:
+    def refuse_without_reference(self, case: Case, model: str) -> None:  # noqa: B027 - by default nothing is refused
         """Raise InputError where a ratio must not go without the reference `model`, which has no such workload.
 
         By default the ratio is then no cell.
