@@ -1,7 +1,7 @@
 """The layers' worker: our reference layers and their peers in one process, agreed first, then timed round by round.
 
-Runs as `python -m hybrid_ops.engines.layers_worker` and speaks the protocol of `hybrid_ops.engines.protocol`. It needs
-torch alone; peers that its interpreter lacks do not take part. Its "model" is a folder with the shape of the benchmark
+Speaks the protocol of `hybrid_ops.engines.protocol`; `layers.py` says what the suite knows of it. It needs torch
+alone; peers that its interpreter lacks do not take part. Its "model" is a folder with the shape of the benchmark
 (`layer_bench.shape`). See `layer_bench` for what is compared and how.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from hybrid_ops.engines.layer_bench.agreement import Agreed, agree
 from hybrid_ops.engines.layer_bench.shape import Shape, read_shape
 from hybrid_ops.engines.layer_bench.timing import time_round
-from hybrid_ops.engines.protocol import serve
+from hybrid_ops.engines.protocol import DeviceFacts, LayerRound, LoadFacts, serve
 
 PEERS = ("transformers", "vllm", "flash-linear-attention")
 
@@ -33,7 +33,7 @@ class LayersWorker:
         self.compiled = False
         self.agreed: dict[str, Agreed] = {}
 
-    def load(self, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def load(self, model: str, arguments: dict[str, Any]) -> LoadFacts:
         """Take the shape from the folder `model`; return what this process is made of.
 
         `arguments`: `device` ("cpu" or "cuda"; "cpu"), `compile` (also time our form under torch.compile; false) and
@@ -50,23 +50,21 @@ class LayersWorker:
         self.device = arguments.get("device", "cpu")
         self.compiled = arguments.get("compile", False)
         self.agreed = {}
-        return {
-            "device": self._device_facts(),
-            "load_seconds": time.perf_counter() - started,
-            "model_bytes": None,
-            "cache": None,
-            "reference_kernels": [],
-            "versions": {"torch": torch.__version__, **_versions(PEERS)},
-        }
+        return LoadFacts(
+            load_seconds=time.perf_counter() - started,
+            model_bytes=None,
+            cache=None,
+            device=self._device_facts(),
+            reference_kernels=[],
+            versions={"torch": torch.__version__, **_versions(PEERS)},
+            server=None,
+        )
 
-    def time_layer(self, layer: str, direction: str, seed: int) -> dict[str, Any]:
+    def time_layer(self, layer: str, direction: str, seed: int) -> LayerRound:
         """Time one round of a case: everyone who agrees, and every yardstick, once, in an order drawn from `seed`.
 
         The first call for a case holds the contenders against float64, and keeps what it finds. That is also the only
         warm-up: a caller who wants more throws rounds away.
-
-        Returns `seconds` by contender; `errors` and `bounds`, relative, of those who gave finite numbers; and
-        `refused`, the reason of each who has no time.
 
         Raises ValueError for a case that is not known, and DisagreementError if "ours" is among the refused.
         """
@@ -76,25 +74,20 @@ class LayersWorker:
         agreed = self.agreed[case]
         # JSON has no word for infinity. Who is so far off is refused, and the reason says it.
         checks = {name: check for name, check in agreed.checks.items() if math.isfinite(check.error)}
-        return {
-            "seconds": time_round(agreed.calls, seed),
-            "errors": {name: check.error for name, check in checks.items()},
-            "bounds": {name: check.bound for name, check in checks.items()},
-            "refused": agreed.refused,
-        }
+        return LayerRound(
+            seconds=time_round(agreed.calls, seed),
+            errors={name: check.error for name, check in checks.items()},
+            bounds={name: check.bound for name, check in checks.items()},
+            refused=agreed.refused,
+        )
 
-    def _device_facts(self) -> dict[str, Any]:
+    def _device_facts(self) -> DeviceFacts:
         import torch
 
         if self.device == "cuda":
             properties = torch.cuda.get_device_properties(0)
-            return {
-                "platform": "cuda",
-                "name": properties.name,
-                "uuid": str(properties.uuid),
-                "memory_bytes": properties.total_memory,
-            }
-        return {"platform": self.device, "threads": torch.get_num_threads()}
+            return DeviceFacts("cuda", properties.name, str(properties.uuid), properties.total_memory, threads=None)
+        return DeviceFacts(self.device, None, None, None, threads=torch.get_num_threads())
 
 
 def _versions(distributions: tuple[str, ...]) -> dict[str, str]:

@@ -197,6 +197,20 @@ class LoadSample:
 
 
 @dataclass(frozen=True)
+class LayerRound:
+    """One round of a layer's contenders, each timed once."""
+
+    seconds: dict[str, float]
+    """By contender: of everyone who agrees with the reference, and of every yardstick."""
+    errors: dict[str, float]
+    """Relative distance from the float64 reference, of those who gave finite numbers."""
+    bounds: dict[str, float]
+    """What is allowed of it."""
+    refused: dict[str, str]
+    """Who has no time, and why."""
+
+
+@dataclass(frozen=True)
 class CommandResult:
     """A command that the worker ran beside its server."""
 
@@ -211,6 +225,7 @@ PROBE_CACHE = Operation("probe_cache", CacheLayout)
 PROBE_PREFIX = Operation("probe_prefix", PrefixSample)
 BENCH = Operation("bench", LoadSample)
 RUN = Operation("run", CommandResult)
+TIME_LAYER = Operation("time_layer", LayerRound)
 
 
 def serve(operations: dict[str, Callable[..., Any]]) -> None:

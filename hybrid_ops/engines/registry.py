@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from hybrid_ops.engines.engine import Engine
+from hybrid_ops.engines.layers import Layers
 from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.vllm_offline import VllmOffline
 from hybrid_ops.engines.vllm_server import VllmServer
 from hybrid_ops.errors import InputError
 
-ENGINES: tuple[Engine, ...] = (VllmOffline(), VllmServer(), Noop())
+ENGINES: tuple[Engine, ...] = (VllmOffline(), VllmServer(), Layers(), Noop())
 """The engines that ship with the suite."""
 
 _known: dict[str, Engine] = {engine.name: engine for engine in ENGINES}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: a ratio that lies below `most` or above `least`, at some input lengths."""
+    """One claim: a ratio that lies below `most` or above `least`."""
 
     text: str
     metric: str
-    at: Literal["every", "shortest", "longest"] = "every"
-    """The input lengths that it is made for."""
+    at: str = "every"
+    """What it is made for, in the words of its procedure: input lengths of a comparison, or a layer."""
     least: float | None = None
     most: float | None = None
 

@@ -54,8 +54,8 @@ class ModelEntry(StrictModel):
     package: Annotated[str | None, AfterValidator(_known_package)] = None
     """The real weights' name in `hybrid_ops.models.packaged`, for models that ship as a Python package."""
     platforms: tuple[Literal["cpu", "cuda"], ...] = Field(default=("cpu", "cuda"), strict=False)
-    engine: Literal["vllm", "noop"] = "vllm"
-    """Which engine answers; `hybrid_ops.engines.spec` knows them by name."""
+    engine: str = "vllm"
+    """Which engine answers; `hybrid_ops.engines.registry` knows them by name."""
     arguments: dict[str, Any] = {}
     """The engine's arguments (vLLM's `EngineArgs`) of this model beyond the suite's."""
     server_command: tuple[str, ...] | None = Field(default=None, strict=False)

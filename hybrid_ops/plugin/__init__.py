@@ -7,7 +7,7 @@ progress.py   what the terminal shows while a run goes on
 state.py      what is kept of a session
 """
 
-from hybrid_ops.plugin.fixtures import check, measured_case
+from hybrid_ops.plugin.fixtures import check, measured_case, measured_claims
 from hybrid_ops.plugin.hooks import (
     pytest_addoption,
     pytest_collection_modifyitems,
@@ -24,6 +24,7 @@ from hybrid_ops.plugin.hooks import (
 __all__ = [
     "check",
     "measured_case",
+    "measured_claims",
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",

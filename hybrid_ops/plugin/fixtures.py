@@ -13,10 +13,12 @@ from hybrid_ops.measure.procedures import procedures
 from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.plugin.state import RUN, cells_of
 from hybrid_ops.regression.cells import Cell, CellResult
+from hybrid_ops.regression.claims import ClaimResult
 from hybrid_ops.report.message import cell_message, cell_properties
 
-MEASURED_CASE = "measured_case"
-"""A case and the launch that measured it, a testcase a case. `@pytest.mark.procedure(NAME)` says of which kind of work."""
+CASE_FIXTURES = ("measured_case", "measured_claims")
+"""Fixtures with a testcase for each case, instead of each cell. `@pytest.mark.procedure(NAME)` says of which kind of
+work."""
 PROCEDURE_MARK = "procedure"
 
 
@@ -60,6 +62,14 @@ def measured_case(request: pytest.FixtureRequest) -> tuple[Case, LaunchRecord]:
     return cell.case, run.launch(cell.case)
 
 
+@pytest.fixture
+def measured_claims(request: pytest.FixtureRequest) -> list[ClaimResult]:
+    """What the run says of each claim that is made for a case."""
+    results = request.config.stash[RUN].results
+    assert results is not None
+    return [claim for claim in results.claims if claim.case == request.param.case.id]
+
+
 def check(result: CellResult) -> None:
     """Turn a verdict into the testcase's outcome."""
     outcome = "passed" if result.recorded else result.verdict.outcome
@@ -76,9 +86,10 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     for fixture in cell_fixtures():
         if fixture in metafunc.fixturenames:
             _parametrize(metafunc, fixture, partial(_has_fixture, fixture))
-    if MEASURED_CASE in metafunc.fixturenames:
-        wanted = {name for mark in metafunc.definition.iter_markers(PROCEDURE_MARK) for name in mark.args}
-        _parametrize(metafunc, MEASURED_CASE, lambda cell: cell.case.procedure.name in wanted)
+    wanted = {name for mark in metafunc.definition.iter_markers(PROCEDURE_MARK) for name in mark.args}
+    for fixture in CASE_FIXTURES:
+        if fixture in metafunc.fixturenames:
+            _parametrize(metafunc, fixture, lambda cell: cell.case.procedure.name in wanted)
 
 
 def _has_fixture(fixture: str, cell: Cell) -> bool:
@@ -89,7 +100,7 @@ def _parametrize(metafunc: pytest.Metafunc, fixture: str, is_wanted: Callable[[C
     by_id: dict[str, Cell] = {}
     for cell in cells_of(metafunc.config):
         if is_wanted(cell):
-            by_id.setdefault(cell.case.id if fixture == MEASURED_CASE else cell.id, cell)
+            by_id.setdefault(cell.case.id if fixture in CASE_FIXTURES else cell.id, cell)
     parameters = [pytest.param(cell, id=name, marks=_marks(cell)) for name, cell in by_id.items()]
     metafunc.parametrize(fixture, parameters, indirect=True)
 
@@ -101,5 +112,5 @@ def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
 def cell_parameters(item: pytest.Item) -> list[Any]:
     """What a testcase was parametrized with for the fixtures of cells; what is no Cell is pytest's placeholder."""
     callspec = getattr(item, "callspec", None)
-    names = [*cell_fixtures(), MEASURED_CASE]
+    names = [*cell_fixtures(), *CASE_FIXTURES]
     return [] if callspec is None else [callspec.params[name] for name in names if name in callspec.params]

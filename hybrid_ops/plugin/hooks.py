@@ -124,7 +124,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Measure all that was selected before the first testcase reads its number."""
     run = session.config.stash.get(RUN, None)
     if run is not None and not session.testsfailed and not is_controller(session.config):
-        run.execute([cell for item in session.items if (cell := _measured_cell(item)) is not None])
+        # A cell may have a testcase of its own and one that it shares with its case.
+        run.execute(list(dict.fromkeys(cell for item in session.items if (cell := _measured_cell(item)) is not None)))
     elif run is not None and is_controller(session.config):
         session.config.stash[PROGRESS].start()
     return (yield)

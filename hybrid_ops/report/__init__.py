@@ -9,6 +9,7 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.comparison_tables import ComparisonReport
 from hybrid_ops.report.junit import JUnit
+from hybrid_ops.report.layers import LayerTables
 from hybrid_ops.report.report import Report, Section
 from hybrid_ops.report.rollout import RolloutTables
 from hybrid_ops.report.serving import ServingTables
@@ -16,7 +17,15 @@ from hybrid_ops.report.summary import write_summary
 from hybrid_ops.report.updates import Updates
 from hybrid_ops.report.verdicts import Verdicts
 
-REPORTS: tuple[Report, ...] = (Verdicts(), Updates(), RolloutTables(), ComparisonReport(), ServingTables(), JUnit())
+REPORTS: tuple[Report, ...] = (
+    Verdicts(),
+    Updates(),
+    RolloutTables(),
+    ComparisonReport(),
+    ServingTables(),
+    LayerTables(),
+    JUnit(),
+)
 """The reports that ship with the suite, in the order in which they are shown."""
 
 _known: dict[str, Report] = {report.name: report for report in REPORTS}

@@ -10,6 +10,7 @@ from hybrid_ops.measure.metrics import Metric, at_length
 from hybrid_ops.measure.procedures.cache_probe import CacheProbes
 from hybrid_ops.measure.procedures.comparison import Comparisons
 from hybrid_ops.measure.procedures.generation import Generation
+from hybrid_ops.measure.procedures.layers import LayerTimes
 from hybrid_ops.measure.procedures.prefix_probe import PrefixProbes
 from hybrid_ops.measure.procedures.procedure import Procedure
 from hybrid_ops.measure.procedures.rollout import Rollouts
@@ -24,6 +25,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     PrefixProbes(),
     Rollouts(),
     Comparisons(),
+    LayerTimes(),
 )
 """The procedures that ship with the suite."""
 

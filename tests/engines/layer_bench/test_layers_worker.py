@@ -13,9 +13,11 @@ import pytest
 
 from hybrid_ops.engines.layer_bench.peers import installed_peers
 from hybrid_ops.engines.layer_bench.shape import Shape, read_shape
+from hybrid_ops.engines.layers import Layers
+from hybrid_ops.engines.protocol import LOAD
 from hybrid_ops.engines.worker import Worker, WorkerError
 
-MODULE = "hybrid_ops.engines.layers_worker"
+PROGRAM = Layers.worker
 SHAPE = Shape(tokens=64, heads=2, window=32)
 TORCH_NEEDS = ("torch", "torchgen", "typing_extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe")
 TORCH_NEEDS += ("filelock", "fsspec", "numpy")
@@ -34,11 +36,11 @@ def write_config(folder: Path, config: dict[str, Any]) -> Path:
 
 
 def test_it_loads_agrees_and_times(tmp_path: Path, model: Path) -> None:
-    with Worker(MODULE, tmp_path / "launch") as worker:
-        facts = worker.request("load", 60, model=str(model), arguments={"device": "cpu", "tokens": 96})
-        assert facts["device"] == {"platform": "cpu", "threads": 1}
-        assert facts["model_bytes"] is None and facts["cache"] is None and facts["reference_kernels"] == []
-        assert {"torch", "transformers"} <= set(facts["versions"])
+    with Worker(PROGRAM, tmp_path / "launch") as worker:
+        facts = worker.ask(LOAD, 60, model=str(model), arguments={"device": "cpu", "tokens": 96})
+        assert (facts.device.platform, facts.device.threads) == ("cpu", 1)
+        assert facts.model_bytes is None and facts.cache is None and facts.reference_kernels == []
+        assert {"torch", "transformers"} <= set(facts.versions)
         rounds = [
             worker.request("time_layer", 60, layer="delta_rule", direction="forward", seed=seed) for seed in range(3)
         ]
@@ -66,7 +68,7 @@ def test_it_needs_torch_alone(tmp_path: Path, model: Path) -> None:
     interpreter = tmp_path / "python"
     interpreter.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{site}" exec {sys.executable} -S "$@"\n')
     interpreter.chmod(0o755)
-    with Worker(MODULE, tmp_path / "launch", interpreter=str(interpreter)) as worker:
+    with Worker(PROGRAM, tmp_path / "launch", interpreter=str(interpreter)) as worker:
         facts = worker.request("load", 60, model=str(model), arguments={})
         assert set(facts["versions"]) == {"torch"}
         answer = worker.request("time_layer", 60, layer="delta_rule", direction="backward", seed=0)
