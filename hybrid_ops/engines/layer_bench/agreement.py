@@ -94,7 +94,7 @@ def agree(case: str, shape: Shape, device: str = "cpu", *, compiled: bool = Fals
 
     Raises:
         ValueError: the case is not known.
-        DisagreementError: "ours" is among the refused.
+        DisagreementError: "ours" is refused; then nobody else is tried.
     """
     import torch
 
@@ -113,8 +113,8 @@ def agree(case: str, shape: Shape, device: str = "cpu", *, compiled: bool = Fals
             _admit(agreed, contender, layer, trials)
         except Exception as error:  # a peer may fail in any way of its own; the others go on
             agreed.refused[contender.name] = " ".join(f"{type(error).__name__}: {error}".split())
-    if ours.name in agreed.refused:
-        raise DisagreementError(f"{case}: {ours.name}: {agreed.refused[ours.name]}")
+        if ours.name in agreed.refused:
+            raise DisagreementError(f"{case}: {ours.name}: {agreed.refused[ours.name]}")
     return agreed
 
 

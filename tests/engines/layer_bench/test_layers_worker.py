@@ -71,7 +71,7 @@ def test_it_needs_torch_alone(tmp_path: Path, model: Path) -> None:
     with Worker(PROGRAM, tmp_path / "launch", interpreter=str(interpreter)) as worker:
         facts = worker.request("load", 60, model=str(model), arguments={})
         assert set(facts["versions"]) == {"torch"}
-        answer = worker.request("time_layer", 60, layer="delta_rule", direction="backward", seed=0)
+        answer = worker.request("time_layer", 60, layer="ssd", direction="backward", seed=0)
         assert set(answer["seconds"]) == {"ours"} and answer["refused"] == {}
         answer = worker.request("time_layer", 60, layer="window", direction="forward", seed=0)
         assert set(answer["seconds"]) == {"ours", "SDPA, dense mask", "SDPA, full causal"}
