@@ -8,22 +8,23 @@ from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.vllm_offline import VllmOffline
 from hybrid_ops.engines.vllm_server import VllmServer
 from hybrid_ops.errors import InputError
+from hybrid_ops.known import Known
 
 ENGINES: tuple[Engine, ...] = (VllmOffline(), VllmServer(), Layers(), Noop())
 """The engines that ship with the suite."""
 
-_known: dict[str, Engine] = {engine.name: engine for engine in ENGINES}
+KNOWN = Known("an engine", ENGINES)
+"""Those and the registered ones."""
 
 
 def register(engine: Engine) -> None:
-    """Make a further engine known by its name. Raises InputError for a name that another one has."""
-    known = _known.setdefault(engine.name, engine)
-    if type(known) is not type(engine):
-        raise InputError(f"an engine is named {engine.name!r} already: {type(known).__module__}; rename one of them")
+    """Make a further engine known by its name."""
+    KNOWN.register(engine)
 
 
 def find_engine(name: str, where: str) -> Engine:
     """The engine of this name. Raises InputError that names the place it stands in, such as a file and field."""
-    if name not in _known:
-        raise InputError(f"{where}: no engine is named {name!r}; there are {', '.join(_known)}")
-    return _known[name]
+    engine = KNOWN.get(name)
+    if engine is None:
+        raise InputError(f"{where}: no engine is named {name!r}; there are {', '.join(one.name for one in KNOWN)}")
+    return engine

@@ -58,7 +58,8 @@ class Worker:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "engine.log"
-        self._program = program
+        self.engine = program.stem
+        """Whom its errors name: the worker program, until whoever starts it says of which engine it is."""
         # An engine that is killed leaves its temporary files. They get a folder of their own, of a short path because
         # sockets are made in it.
         self._temporary = Path(tempfile.mkdtemp(prefix="hybrid-ops-"))
@@ -113,7 +114,7 @@ class Worker:
         try:
             return read_answer(operation.answer, answer)
         except AnswerError as error:
-            raise WorkerError(f"{self._program.stem}: the answer to '{operation.name}' {error}", self.log) from None
+            raise WorkerError(f"{self.engine}: the answer to '{operation.name}' {error}", self.log) from None
 
     def request(self, operation: str, deadline_seconds: float, **arguments: Any) -> Any:
         """Ask for one operation and wait for its answer as JSON has it; kill the worker if the deadline passes.

@@ -136,8 +136,9 @@ class _Together:
                 start = Worker if self.standby is None else self.standby.worker
                 for index, launch in enumerate(self.launches):
                     failing = index
-                    program = launch.spec.engine.worker
-                    worker = start(program, launch.folder, launch.interpreter, launch.variables)
+                    engine = launch.spec.engine
+                    worker = start(engine.worker, launch.folder, launch.interpreter, launch.variables)
+                    worker.engine = engine.name
                     self.workers.append(stack.enter_context(worker))
                 for index, launch in enumerate(self.launches):
                     failing = index

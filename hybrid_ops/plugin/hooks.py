@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from hybrid_ops import report
+from hybrid_ops.engines import registry
 from hybrid_ops.engines.devices import gpus
 from hybrid_ops.errors import InputError
+from hybrid_ops.measure import procedures
 from hybrid_ops.measure.store import new_run_folder
 from hybrid_ops.plugin.fixtures import PROCEDURE_MARK, cell_parameters, make_fixtures, parametrize
 from hybrid_ops.plugin.options import add_options, run_options
@@ -44,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    try:
+        for known in (registry.KNOWN, procedures.KNOWN, report.KNOWN):
+            known.check()
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
     config.addinivalue_line("markers", "perf: a performance test; run with --perf")
     config.addinivalue_line("markers", "gpu: needs a GPU, or runs on the one that is there")
     config.addinivalue_line("markers", f"{PROCEDURE_MARK}(name): the kind of work whose cases `measured_case` has")

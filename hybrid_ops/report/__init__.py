@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hybrid_ops.errors import InputError
+from hybrid_ops.known import Known
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.comparison_tables import ComparisonReport
 from hybrid_ops.report.junit import JUnit
@@ -28,7 +29,8 @@ REPORTS: tuple[Report, ...] = (
 )
 """The reports that ship with the suite, in the order in which they are shown."""
 
-_known: dict[str, Report] = {report.name: report for report in REPORTS}
+KNOWN = Known("a report", REPORTS)
+"""Those and the registered ones."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,8 @@ class Told:
 
 
 def register(report: Report) -> None:
-    """Make a further report known. Raises InputError for a name that another one has."""
-    known = _known.setdefault(report.name, report)
-    if type(known) is not type(report):
-        raise InputError(f"a report is named {report.name!r} already: {type(known).__module__}; rename one of them")
+    """Make a further report known by its name."""
+    KNOWN.register(report)
 
 
 def write_reports(run: RunResults, folder: Path) -> list[Told]:
@@ -54,7 +54,7 @@ def write_reports(run: RunResults, folder: Path) -> list[Told]:
     A report whose files cannot be written says why; the others go on.
     """
     told = []
-    for report in _known.values():
+    for report in KNOWN:
         try:
             files = report.write(run, folder)
         except (InputError, OSError) as error:

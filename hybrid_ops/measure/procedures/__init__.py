@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hybrid_ops.errors import InputError
+from hybrid_ops.known import Known
 from hybrid_ops.measure.metrics import Metric, at_length
 from hybrid_ops.measure.procedures.cache_probe import CacheProbes
 from hybrid_ops.measure.procedures.comparison import Comparisons
@@ -29,19 +29,18 @@ PROCEDURES: tuple[Procedure, ...] = (
 )
 """The procedures that ship with the suite."""
 
-_known: dict[str, Procedure] = {procedure.name: procedure for procedure in PROCEDURES}
+KNOWN = Known("a procedure", PROCEDURES)
+"""Those and the registered ones."""
 
 
 def register(procedure: Procedure) -> None:
-    """Make a further procedure known. Raises InputError for a name that another one has."""
-    known = _known.setdefault(procedure.name, procedure)
-    if type(known) is not type(procedure):
-        raise InputError(f"a procedure is named {procedure.name!r} already: {type(known).__module__}; rename one")
+    """Make a further procedure known by its name."""
+    KNOWN.register(procedure)
 
 
 def procedures() -> Iterable[Procedure]:
     """All procedures: those that ship with the suite, then registered ones."""
-    return _known.values()
+    return KNOWN
 
 
 def procedure_for(definition: Definition) -> Procedure:
