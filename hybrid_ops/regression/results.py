@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -120,6 +121,15 @@ class RunResults(BaseModel):
             for launch in record.launches
             if case in launch.cases and launch.cases[case].values
         ]
+
+    def medians(self, case: str) -> dict[str, float]:
+        """The median over a case's launches of each of its numbers; empty where nothing was measured."""
+        seen: dict[str, list[float]] = {}
+        for launch in self.records_of(case):
+            for name, value in launch.cases[case].values.items():
+                if not isinstance(value, str):
+                    seen.setdefault(name, []).append(value)
+        return {name: median(values) for name, values in seen.items()}
 
     def write(self, folder: Path) -> Path:
         """Write `results.json` into `folder`, whole or not at all, and return its path."""
