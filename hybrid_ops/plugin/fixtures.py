@@ -1,4 +1,4 @@
-"""Fixtures: the judged cells of each kind of work, and the outcome of a testcase."""
+"""Fixtures: the judged cells of each kind of work, and its cases with what was measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.procedures import procedures
 from hybrid_ops.measure.records import LaunchRecord
+from hybrid_ops.plugin.marks import PROCEDURE_MARK
 from hybrid_ops.plugin.state import RUN, cells_of
 from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.regression.claims import ClaimResult
@@ -19,7 +20,6 @@ from hybrid_ops.report.message import cell_message, cell_properties
 CASE_FIXTURES = ("measured_case", "measured_claims")
 """Fixtures with a testcase for each case, instead of each cell. `@pytest.mark.procedure(NAME)` says of which kind of
 work."""
-PROCEDURE_MARK = "procedure"
 
 
 def cell_fixtures() -> list[str]:
@@ -68,17 +68,6 @@ def measured_claims(request: pytest.FixtureRequest) -> list[ClaimResult]:
     results = request.config.stash[RUN].results
     assert results is not None
     return [claim for claim in results.claims if claim.case == request.param.case.id]
-
-
-def check(result: CellResult) -> None:
-    """Turn a verdict into the testcase's outcome."""
-    outcome = "passed" if result.recorded else result.verdict.outcome
-    if outcome == "failed":
-        pytest.fail(cell_message(result), pytrace=False)
-    if outcome == "skipped":
-        pytest.skip(cell_message(result))
-    if outcome == "xfailed":
-        pytest.xfail(cell_message(result))
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

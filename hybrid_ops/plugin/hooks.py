@@ -1,4 +1,4 @@
-"""What pytest calls: the suite is collected, measured before its first testcase, and reported at the end."""
+"""What pytest calls with `--perf`: collect the suite, measure it before its first testcase, report it at the end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from hybrid_ops.engines.devices import gpus
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure import procedures
 from hybrid_ops.measure.store import new_run_folder
-from hybrid_ops.plugin.fixtures import PROCEDURE_MARK, cell_parameters, make_fixtures, parametrize
-from hybrid_ops.plugin.options import add_options, run_options
+from hybrid_ops.plugin.fixtures import (
+    cell_parameters,
+    make_fixtures,
+    measured_case,
+    measured_claims,
+    parametrize,
+)
 from hybrid_ops.plugin.progress import PROGRESS_FILE, ProgressFile, teller
+from hybrid_ops.plugin.settings import run_options
 from hybrid_ops.plugin.state import (
     DESELECTED,
     FOLDER,
@@ -38,12 +44,10 @@ from hybrid_ops.report.report import Style
 from hybrid_ops.report.table import counts
 from hybrid_ops.run.run import PerfRun
 
+__all__ = ["measured_case", "measured_claims"]
+"""The fixtures that pytest finds here."""
 NO_GPU = "needs a GPU, and NVML shows none on this machine"
 COLOURS = {Style.GOOD: "green", Style.BAD: "red", Style.WARNING: "yellow"}
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,13 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
             known.check()
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
-    config.addinivalue_line("markers", "perf: a performance test; run with --perf")
-    config.addinivalue_line("markers", "gpu: needs a GPU, or runs on the one that is there")
-    config.addinivalue_line("markers", f"{PROCEDURE_MARK}(name): the kind of work whose cases `measured_case` has")
     config.pluginmanager.register(make_fixtures(), "hybrid_ops.cell_fixtures")
-    config.option.perf = config.option.perf or config.option.update_baselines
-    if not config.option.perf:
-        return
     cells_of(config)  # bad input is told before anything else
     try:
         options = run_options(config)
@@ -89,34 +87,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep performance tests and the others apart, and GPU tests off machines without one unless they are asked for."""
+    """Keep performance tests alone, and GPU tests off machines without one unless they are asked for."""
     wanted: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    without_gpu: list[pytest.Item] = []
     empty: list[pytest.Item] = []
     gpu_asked_for = config.option.perf_require_gpu or re.search(r"\bgpu\b", config.option.markexpr or "")
     for item in items:
-        is_perf = item.get_closest_marker("perf") is not None
-        keep = is_perf == config.option.perf and not (is_perf and _lacks_gpu(item) and not gpu_asked_for)
-        group = empty if _is_empty(item) else wanted if keep else left_out
-        group.append(item)
-    config.stash[DESELECTED] = _why_left_out(config, wanted, left_out, empty)
-    if left_out or empty:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = wanted
-
-
-def _why_left_out(
-    config: pytest.Config, wanted: list[pytest.Item], left_out: list[pytest.Item], empty: list[pytest.Item]
-) -> str:
+        if item.get_closest_marker("perf") is None:
+            others.append(item)
+        elif _is_empty(item):
+            empty.append(item)
+        elif _lacks_gpu(item) and not gpu_asked_for:
+            without_gpu.append(item)
+        else:
+            wanted.append(item)
     reasons = []
-    perf_left_out = [item for item in left_out if item.get_closest_marker("perf")]
-    if perf_left_out and not config.option.perf:
-        reasons.append(f"{len(perf_left_out)} performance tests not run: add --perf")
-    elif perf_left_out:
-        reasons.append(f"{len(perf_left_out)} GPU tests not run: {NO_GPU} (-m gpu shows them)")
-    if config.option.perf and empty and not wanted:
+    if without_gpu:
+        reasons.append(f"{len(without_gpu)} GPU tests not run: {NO_GPU} (-m gpu shows them)")
+    if empty and not wanted:
         reasons.append(f"the suite {config.option.perf_suite} has no such workloads; --perf-suite names another")
-    return "; ".join(reasons)
+    config.stash[DESELECTED] = "; ".join(reasons)
+    if len(wanted) < len(items):
+        config.hook.pytest_deselected(items=[*others, *without_gpu])
+        items[:] = wanted
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.errors import InputError
-from hybrid_ops.plugin.options import suite_options
 from hybrid_ops.plugin.progress import ProgressFile
+from hybrid_ops.plugin.settings import suite_options
 from hybrid_ops.regression.cells import Cell
 from hybrid_ops.report import Told
 from hybrid_ops.run.plan import SuitePlan

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hybrid_ops.errors import InputError, describe_validation
 from hybrid_ops.measure.records import LaunchRecord, PairRecord
@@ -88,7 +90,7 @@ class RunResults(BaseModel):
     run_id: str
     command: str
     started: str
-    """When its first launch began, in UTC; empty without a launch."""
+    """When its first launch began, as ISO 8601 has it; empty without a launch."""
     seconds: float
     device: DeviceResult
     versions: dict[str, str]
@@ -102,6 +104,22 @@ class RunResults(BaseModel):
     update: UpdateResult | None = None
     noise: dict[str, CellNoise] | None = None
     """What an A/A comparison added to the noise file."""
+
+    @model_validator(mode="after")
+    def _names_each_cell_once(self) -> RunResults:
+        seen = set()
+        for cell in self.cells:
+            if cell.cell in seen:
+                raise ValueError(f"the cell {cell.cell} is there twice")
+            seen.add(cell.cell)
+        return self
+
+    @field_validator("started")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        if value:
+            datetime.fromisoformat(value)
+        return value
 
     def details(self, key: str) -> dict[str, Any]:
         """What a kind of work says of its cases under its own name; empty where it has none."""
@@ -120,6 +138,15 @@ class RunResults(BaseModel):
             for launch in record.launches
             if case in launch.cases and launch.cases[case].values
         ]
+
+    def medians(self, case: str) -> dict[str, float]:
+        """The median over a case's launches of each of its numbers; empty where nothing was measured."""
+        seen: dict[str, list[float]] = {}
+        for launch in self.records_of(case):
+            for name, value in launch.cases[case].values.items():
+                if not isinstance(value, str):
+                    seen.setdefault(name, []).append(value)
+        return {name: median(values) for name, values in seen.items()}
 
     def write(self, folder: Path) -> Path:
         """Write `results.json` into `folder`, whole or not at all, and return its path."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import ClassVar
 
+from hybrid_ops.measure.procedures.layers import OURS, SPEEDUPS, TIME
 from hybrid_ops.regression.claims import Outcome
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.report import Lines, Report, Section, Style, Table
@@ -23,17 +23,13 @@ class LayerTables(Report):
             return None
         rows = []
         for case in cases:
-            launches = [record.cases[case] for record in run.records_of(case)]
-            times = median(float(launch.values["time_ms"]) for launch in launches)
-            rows.append((case, "ours", f"{times:.2f}", "1.00"))
-            for name in launches[0].values:
-                if name.startswith("speedup_over_"):
-                    ratio = median(float(launch.values[name]) for launch in launches if name in launch.values)
-                    rows.append((case, name.removeprefix("speedup_over_"), f"{times * ratio:.2f}", f"{ratio:.2f}"))
-            rows += [
-                (case, name.removeprefix("speedup_over_"), "—", f"refused: {reason}")
-                for name, reason in launches[0].absent.items()
-            ]
+            medians = run.medians(case)
+            rows.append((case, OURS, f"{medians[TIME.name]:.2f}", "1.00"))
+            for peer, metric in SPEEDUPS.items():
+                if (ratio := medians.get(metric.name)) is not None:
+                    rows.append((case, peer, f"{medians[TIME.name] * ratio:.2f}", f"{ratio:.2f}"))
+                elif (reason := run.records_of(case)[0].cases[case].absent.get(metric.name)) is not None:
+                    rows.append((case, peer, "—", f"refused: {reason}"))
         goals = [claim for claim in run.claims if claim.case in cases]
         lines = [
             Lines([f"{goal.outcome.value}: {goal.claim} ({goal.ratio:.2f})"], STYLES.get(goal.outcome, Style.WARNING))

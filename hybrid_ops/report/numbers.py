@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hybrid_ops.measure.values import Value
 
-_BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB")
+_BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def show(value: Value | None, unit: str) -> str:
@@ -24,10 +24,16 @@ def show_change(change: float | None) -> str:
     return "" if change is None else f"{change:+.1%}".replace("%", " %")
 
 
-def _bytes(value: float) -> str:
-    """Bytes with a binary prefix; whole bytes below 1 KiB."""
+def binary_unit(value: float) -> tuple[float, str]:
+    """(bytes of the unit, its name) of the binary unit in which so many bytes read well."""
     index = 0
-    while value >= 1024 and index < len(_BINARY_PREFIXES) - 1:
+    while value >= 1024 and index < len(_BINARY_UNITS) - 1:
         value /= 1024
         index += 1
-    return f"{value:.0f} B" if index == 0 else f"{value:.4g} {_BINARY_PREFIXES[index]}"
+    return float(1024**index), _BINARY_UNITS[index]
+
+
+def _bytes(value: float) -> str:
+    """Bytes with a binary unit; whole bytes below 1 KiB."""
+    divisor, unit = binary_unit(value)
+    return f"{value:.0f} B" if divisor == 1 else f"{value / divisor:.4g} {unit}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_ops.report.comparison import LABELS, ComparisonResults, Measured
+from hybrid_ops.report.numbers import binary_unit
 from hybrid_ops.workloads.comparison import Attention
 
 FORMATS = ("png", "svg", "pdf")
@@ -17,7 +18,6 @@ HATCHES: dict[Attention, str] = {"full": "", "sliding": "//", "hybrid": ".."}
 STYLE = {"font.size": 12, "axes.titlesize": 13, "axes.labelsize": 12, "legend.fontsize": 11, "hatch.linewidth": 0.6}
 DOTS_PER_INCH = 120
 PANEL_INCHES = (6.4, 4.8)
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 Draw = Callable[[Any, ComparisonResults], None]
 
 
@@ -201,12 +201,7 @@ def _errors(figures: Sequence[tuple[Measured, str]], divisor: float) -> list[lis
 
 def _scale(results: ComparisonResults, metric: str) -> tuple[float, str]:
     """(bytes of the unit, its name) in which the largest value of a metric reads well."""
-    largest = max(measured.value(metric) for group in results.by_attention.values() for measured in group)
-    index = 0
-    while largest >= 1024 and index < len(_UNITS) - 1:
-        largest /= 1024
-        index += 1
-    return float(1024**index), _UNITS[index]
+    return binary_unit(max(measured.value(metric) for group in results.by_attention.values() for measured in group))
 
 
 PLOTS: dict[str, tuple[str, Draw, int | None]] = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hybrid_ops.models.sizes import format_table
 from hybrid_ops.regression.results import RunResults
@@ -43,10 +42,9 @@ def rollout_text(run: RunResults) -> str:
         for case, rollout in rollouts.items():
             if rollout["engine"] != spec:
                 continue
-            seen = [launch.cases[case].values for launch in run.records_of(case)]
             length, of = rollout["generation_tokens"], rollout["published_length"]
             name = str(length) if length == of else f"{length} (of {of})"
-            rows.append([name, *_figures(seen)])
+            rows.append([name, *_figures(run.medians(case))])
             notes.add(
                 f"{rollout['num_prompts']} prompts of at most {rollout['prompt_tokens']} tokens × "
                 f"{rollout['samples']} samples, {rollout['prompts']}"
@@ -55,13 +53,8 @@ def rollout_text(run: RunResults) -> str:
     return "\n\n".join(tables)
 
 
-def _figures(launches: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not launches:
-        return ["—"] * 4
-
-    def figure(name: str) -> str:
-        known = [values[name] for values in launches if name in values]
-        return f"{median(known):.2f}" if known else "—"
-
-    seconds = median(values["output_tokens"] / values["output_throughput"] for values in launches)
-    return [f"{seconds:.2f}", figure("mfu"), figure("mbu"), figure("output_throughput")]
+def _figures(medians: Mapping[str, float]) -> list[str]:
+    shown = {name: f"{value:.2f}" for name, value in medians.items()}
+    if medians:
+        shown["seconds"] = f"{medians['output_tokens'] / medians['output_throughput']:.2f}"
+    return [shown.get(name, "—") for name in ("seconds", "mfu", "mbu", "output_throughput")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, ClassVar
 
 from hybrid_ops.measure.knee import SweepPoint, knee
@@ -90,16 +89,11 @@ class MeasuredLoad:
 
 def measured_loads(run: RunResults) -> list[MeasuredLoad]:
     """The serving cases of a run that have values, in the order of the run."""
-    found = []
-    for name, load in run.details("loads").items():
-        launches = [launch.cases[name].values for launch in run.records_of(name)]
-        if launches:
-            medians = {
-                metric: median(float(values[metric]) for values in launches if metric in values)
-                for metric in launches[0]
-            }
-            found.append(MeasuredLoad(name, load, medians, len(launches)))
-    return found
+    return [
+        MeasuredLoad(name, load, medians, len(run.records_of(name)))
+        for name, load in run.details("loads").items()
+        if (medians := run.medians(name))
+    ]
 
 
 def result_block(measured: MeasuredLoad) -> list[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.metrics import Direction
 from hybrid_ops.models.sizes import parse_count
-from hybrid_ops.regression.history.runs import read_run
 from hybrid_ops.regression.history.store import History, Point, Series
+from hybrid_ops.regression.results import read_results
 from hybrid_ops.regression.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -58,11 +58,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_add(args: argparse.Namespace) -> int:
     """Add runs; nothing is added where one of the files is bad. Raises InputError."""
-    runs = [(path, read_run(path)) for path in args.results]
+    runs = [(path, read_results(path)) for path in args.results]
     with History(args.store, create=True) as history:
         for path, run in runs:
             count = history.add(run)
-            print(f"{path}: {count} cells added" if count else f"{path}: nothing added, the run is already there")
+            if count:
+                print(f"{path}: {count} cells added")
+            else:
+                print(f"{path}: nothing added, {'the run is already there' if run.started else 'it has no launch'}")
     return 0
 
 

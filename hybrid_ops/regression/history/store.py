@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from hybrid_ops.errors import InputError
-from hybrid_ops.regression.history.runs import RecordedCell, RecordedRun
+from hybrid_ops.measure.values import Value
+from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.results import RunResults
 
 SCHEMA_VERSION = 1
 
@@ -115,12 +118,14 @@ class History:
     ) -> None:
         self._connection.close()
 
-    def add(self, run: RecordedRun) -> int:
-        """Add the cells of one run and return how many; a run already there adds 0.
+    def add(self, run: RunResults) -> int:
+        """Add the cells of one run and return how many; a run already there adds 0, and so does one without a launch.
 
-        All of a run is added or nothing.
+        All of a run is added or nothing. A run that does not name its time zone was made in that of this machine.
         """
-        device, started = run.device.class_, run.started.timestamp()
+        if not run.started:
+            return 0
+        device, started = run.device.device_class, datetime.fromisoformat(run.started).timestamp()
         with self._errors(), self._connection:
             if self._connection.execute("SELECT 1 FROM run WHERE name = ?", (run.run_id,)).fetchone():
                 return 0
@@ -133,8 +138,8 @@ class History:
                     self._series_of(device, cell),
                     started,
                     cursor.lastrowid,
-                    cell.number,
-                    cell.text,
+                    _number(cell.value),
+                    cell.value if isinstance(cell.value, str) else None,
                     len(cell.launches),
                     cell.verdict,
                 )
@@ -143,7 +148,7 @@ class History:
             self._connection.executemany("INSERT INTO point VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return len(rows)
 
-    def _series_of(self, device: str, cell: RecordedCell) -> int:
+    def _series_of(self, device: str, cell: CellResult) -> int:
         """The identifier of a cell's series, made if there is none; unit, kind and direction follow the newest run."""
         row = self._connection.execute(
             "INSERT INTO series (device, cell, metric, unit, kind, direction) VALUES (?, ?, ?, ?, ?, ?) "
@@ -177,3 +182,10 @@ class History:
         """How many points there are."""
         with self._errors():
             return int(self._connection.execute("SELECT count(*) FROM point").fetchone()[0])
+
+
+def _number(value: Value | None) -> float | None:
+    """The value if it is a finite number."""
+    if value is None or isinstance(value, str) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybrid_ops.measure.metrics import Direction, Kind
+from hybrid_ops.models.sizes import format_table
 from hybrid_ops.regression.judge import Evidence, Judgement, Settings, judge_run
-from hybrid_ops.regression.proof.scores import markdown
 from hybrid_ops.regression.proof.traces import MODELS, Array, NoiseModel, Trace, trace
 from hybrid_ops.regression.statistics import Noise
 from hybrid_ops.regression.verdicts import Verdict
@@ -92,7 +92,7 @@ QUESTIONS = (
 
 def characteristics(runs: int) -> str:
     """A Markdown table of how our judge answers: of the slowed cells, or of all cells where nothing changed."""
-    rows: list[tuple[str, ...]] = [("cells", "slower", "pass or faster", "inconclusive", "launches"), ("---",) * 5]
+    rows = [["cells", "slower", "pass or faster", "inconclusive", "launches"]]
     for number, question in enumerate(QUESTIONS):
         source = np.random.default_rng([SEED, 100 + number])
         verdicts: list[Verdict] = []
@@ -116,5 +116,5 @@ def characteristics(runs: int) -> str:
             sum(verdict in wanted for verdict in verdicts) / len(verdicts)
             for wanted in ({Verdict.SLOWER}, {Verdict.PASS, Verdict.FASTER}, {Verdict.INCONCLUSIVE})
         ]
-        rows.append((question.label, *(f"{share:.1%}" for share in shares), f"{np.mean(launches):.1f}"))
-    return "### ours, stored baseline, question by question\n\n" + markdown(rows)
+        rows.append([question.label, *(f"{share:.1%}" for share in shares), f"{np.mean(launches):.1f}"])
+    return "### ours, stored baseline, question by question\n\n" + format_table(rows) + "\n"

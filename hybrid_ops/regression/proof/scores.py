@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hybrid_ops.models.sizes import format_table
 from hybrid_ops.regression.proof.rivals import Flags
 from hybrid_ops.regression.proof.traces import Array, Trace
 
@@ -65,10 +65,5 @@ COLUMNS = (
 
 def table(title: str, scores: dict[str, Score]) -> str:
     """The scores of several rules, by name, as one Markdown table under a title."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *((name, *score.row()) for name, score in scores.items())]
-    return f"### {title}\n\n" + markdown(rows)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as a Markdown table; the second row is the rule below the heading."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    rows = [list(COLUMNS), *([name, *score.row()] for name, score in scores.items())]
+    return f"### {title}\n\n{format_table(rows)}\n"

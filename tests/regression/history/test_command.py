@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.cli import main
-from hybrid_ops.regression.history.runs import RecordedRun
 from hybrid_ops.regression.history.store import History
+from hybrid_ops.regression.results import RunResults
 from tests.regression.history.nights import cell, results
 
 
@@ -33,7 +33,7 @@ def test_an_unreadable_history_is_one_clear_line_and_never_a_pass(tmp_path, caps
     with History(damaged, create=True) as history:
         for night in range(50):
             history.add(
-                RecordedRun.model_validate(results(night, [cell(1.0, case=f"case-{index}") for index in range(50)]))
+                RunResults.model_validate(results(night, [cell(1.0, case=f"case-{index}") for index in range(50)]))
             )
     content = bytearray(damaged.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)

@@ -7,13 +7,13 @@ import time
 import pytest
 
 from hybrid_ops.errors import InputError
-from hybrid_ops.regression.history.runs import RecordedRun
 from hybrid_ops.regression.history.store import History
+from hybrid_ops.regression.results import RunResults
 from tests.regression.history.nights import START, cell, results
 
 
-def run(night: int, cells: list[dict]) -> RecordedRun:
-    return RecordedRun.model_validate(results(night, cells))
+def run(night: int, cells: list[dict]) -> RunResults:
+    return RunResults.model_validate(results(night, cells))
 
 
 @pytest.fixture
