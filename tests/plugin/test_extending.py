@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from hybrid_ops.engines.worker import Worker
 from hybrid_ops.yaml_files import round_trip_yaml
 from tests.plugin.suite import Suite
 from tests.test_commands import printed
@@ -94,6 +95,16 @@ def test_the_files_that_the_page_names_exist() -> None:
     assert [link for link in links if not (DOCS / link).is_file()] == []
     named = re.findall(r"`((?:hybrid_ops|docs)/[\w/]+(?:\.\w+)?)/?`", PAGE)
     assert [path for path in named if not (DOCS.parent / path).exists()] == []
+
+
+@pytest.mark.parametrize("algorithm", ["merge", "insertion"])
+def test_the_figures_that_the_page_shows_are_the_examples(algorithm: str, tmp_path: Path) -> None:
+    shown = re.search(rf"^ +sorter\S*/thousand +{algorithm} +1000 +(\S+)$", PAGE, re.MULTILINE)
+    assert shown is not None
+    with Worker(EXAMPLE, tmp_path) as worker:
+        worker.request("load", 30, model="", arguments={"algorithm": algorithm})
+        sample = worker.request("sort", 30, numbers=1000, seed=42)
+    assert shown[1] == f"{sample['comparisons'] / 1000:.2f}"
 
 
 def test_from_yaml_to_baselines_and_verdicts(folder: Folder) -> None:
