@@ -16,7 +16,7 @@ from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.report.message import cell_message, cell_properties
 
 MEASURED_CASE = "measured_case"
-"""A case and the launch that measured it, a testcase a case. `@pytest.mark.procedure(NAME)` says of which kind of work."""
+"""A case and the launch that measured it, a testcase a case. `@pytest.mark.procedure(NAME)` names the kind of work."""
 PROCEDURE_MARK = "procedure"
 
 
