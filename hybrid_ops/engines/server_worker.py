@@ -84,13 +84,15 @@ class ServerWorker:
         command: list[str] | None,
         url: str | None,
         health_seconds: float,
+        folder: str,
     ) -> LoadFacts:
         """Start the server, or find the running one at `url`, and return once it is healthy.
 
-        `names` are what the model may be called; a server that is started here gets the first of them. Raises
-        ServerError with the server's own reason.
+        `names` are what the model may be called; a server that is started here gets the first of them. What it leaves
+        lies in `folder`, the launch's own. Raises ServerError with the server's own reason.
         """
         started = time.monotonic()
+        os.chdir(folder)  # a worker that has waited for its launch was started in another folder, which goes with it
         self.tokenizer = model
         self._import.start()  # beside the server's start, which takes longer
         if url is None:

@@ -60,12 +60,8 @@ class EngineSpec:
         return replace(self, sizing={**self.sizing, **sizing})
 
     def model_config(self) -> dict[str, Any]:
-        """The model's Hugging Face configuration. The file is read once."""
-        return self._model_config
-
-    @cached_property
-    def _model_config(self) -> dict[str, Any]:
-        return {**json.loads(self.entry.config_path.read_text(encoding="utf-8")), **self.config_changes}
+        """The model's Hugging Face configuration, as the launch has it. Raises InputError."""
+        return {**self.entry.config_contents, **self.config_changes}
 
     @property
     def positions(self) -> int | None:

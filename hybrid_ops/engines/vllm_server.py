@@ -70,6 +70,7 @@ class VllmServer(VllmOffline):
             "command": None if spec.entry.server_command is None else list(spec.entry.server_command),
             "url": None if self.running is None else self.running.url,
             "health_seconds": deadline_seconds,
+            "folder": str(folder),
         }
 
     def load_patience(self, deadline_seconds: float) -> float:

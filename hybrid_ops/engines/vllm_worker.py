@@ -16,6 +16,7 @@ import os
 import resource
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid_ops.engines import vllm_probes
@@ -30,6 +31,23 @@ from hybrid_ops.engines.protocol import (
     PrefixSample,
     serve,
 )
+
+
+@dataclass
+class _Generation:
+    """What has come of one request so far."""
+
+    tokens: list[int] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+    cached: int = 0
+
+    def take(self, output: Any, seconds: float) -> int:
+        """Add what a step that ended at `seconds` put out for it, and return the number of tokens."""
+        new = output.outputs[0].token_ids
+        self.tokens.extend(new)
+        self.arrivals.extend([seconds] * len(new))
+        self.cached = output.num_cached_tokens or 0
+        return len(new)
 
 
 class VllmWorker:
@@ -69,26 +87,12 @@ class VllmWorker:
         duration and the tokens it put out; `requests` lists, for each generation, when each of its tokens arrived. The
         first generation of a prompt has the seed of `sampling`, the others those that follow.
         """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         if prefix_caching_reset:
             self.engine.reset_prefix_cache()
-        parameters = [
-            SamplingParams(
-                max_tokens=generation_tokens,
-                ignore_eos=True,
-                detokenize=False,
-                output_kind=RequestOutputKind.DELTA,
-                **{**sampling, "seed": sampling["seed"] + number},
-            )
-            for number in range(samples)
-        ]
+        parameters = _sampling_parameters(generation_tokens, sampling, samples)
         pool = self._scheduler().kv_cache_manager.block_pool
         free_before = fewest_free = pool.get_num_free_blocks()
-        arrivals: dict[str, list[float]] = {}
-        tokens: dict[str, list[int]] = {}
-        cached: dict[str, int] = {}
+        generations: dict[str, _Generation] = {}
         steps: list[tuple[float, int]] = []
 
         start = time.perf_counter()
@@ -96,31 +100,25 @@ class VllmWorker:
             for own_parameters in parameters:
                 request = str(self.requests_made)
                 self.requests_made += 1
-                arrivals[request], tokens[request] = [], []
+                generations[request] = _Generation()
                 self.engine.add_request(request, {"prompt_token_ids": prompt}, own_parameters)
         while self.engine.has_unfinished_requests():
             before = time.perf_counter()
             outputs = self.engine.step()
             now = time.perf_counter()
             fewest_free = min(fewest_free, pool.get_num_free_blocks())
-            put_out = 0
-            for output in outputs:
-                new = output.outputs[0].token_ids
-                tokens[output.request_id].extend(new)
-                arrivals[output.request_id].extend([now - start] * len(new))
-                cached[output.request_id] = output.num_cached_tokens or 0
-                put_out += len(new)
+            put_out = sum(generations[output.request_id].take(output, now - start) for output in outputs)
             steps.append((now - before, put_out))
         elapsed = time.perf_counter() - start
 
-        digest = hashlib.sha256(json.dumps(list(tokens.values())).encode()).hexdigest()[:16]
+        tokens = [generation.tokens for generation in generations.values()]
         return GenerationSample(
             elapsed_seconds=elapsed,
             prompt_tokens=sum(map(len, prompts)),
-            cached_tokens=sum(cached.values()),
-            requests=[GeneratedRequest(times) for times in arrivals.values()],
+            cached_tokens=sum(generation.cached for generation in generations.values()),
+            requests=[GeneratedRequest(generation.arrivals) for generation in generations.values()],
             steps=steps,
-            output_hash=digest,
+            output_hash=hashlib.sha256(json.dumps(tokens).encode()).hexdigest()[:16],
             peak_blocks=free_before - fewest_free,
             peak_memory_bytes=self._peak_memory_bytes(),
         )
@@ -185,6 +183,23 @@ class VllmWorker:
         if torch.cuda.is_available():
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def _sampling_parameters(generation_tokens: int, sampling: dict[str, Any], samples: int) -> list[Any]:
+    """vLLM's parameters of each sample of a prompt."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return [
+        SamplingParams(
+            max_tokens=generation_tokens,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            **{**sampling, "seed": sampling["seed"] + number},
+        )
+        for number in range(samples)
+    ]
 
 
 def main() -> None:

@@ -26,6 +26,8 @@ AnswerT = TypeVar("AnswerT")
 
 GRACE_SECONDS = 10.0
 """How long a worker that was told to end may take before it is killed."""
+WORKER_IMPORTS = ("__init__.py", "engines", "layers")
+"""What there is of this package on a worker's import path."""
 INTERRUPT_SECONDS = 0.5
 """How long a wait for an answer may keep an interrupt waiting."""
 
@@ -63,7 +65,6 @@ class Worker:
         # An engine that is killed leaves its temporary files. They get a folder of their own, of a short path because
         # sockets are made in it.
         self._temporary = Path(tempfile.mkdtemp(prefix="hybrid-ops-"))
-        # Not in the run's folder, where whoever collects tests below it would find this package's once more.
         site = self._temporary / "site"
         write_import_path(site)
         request_read, request_write = os.pipe()
@@ -196,15 +197,17 @@ class Worker:
 
 
 def write_import_path(folder: Path) -> None:
-    """Make `folder` an import path that holds this package alone, with the metadata that announces its entry points.
+    """Make `folder` an import path of what a worker imports of this package, and of what announces its entry point.
 
     On PYTHONPATH it lets any interpreter, and every process that its engine spawns, find the workers and the vLLM
-    plugin without anything being installed there, and without leaking this environment's other packages into it.
+    plugin without anything being installed there, and without leaking this environment's other packages into it. The
+    testcases are not in it: whoever collects tests in a folder above would find them a second time.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     package = folder / "hybrid_ops"
-    if not package.exists():
-        package.symlink_to(Path(hybrid_ops.__file__).parent, target_is_directory=True)
+    package.mkdir(parents=True, exist_ok=True)
+    for name in WORKER_IMPORTS:
+        if not (package / name).exists():
+            (package / name).symlink_to(Path(hybrid_ops.__file__).parent / name)
     metadata = folder / f"hybrid_ops-{hybrid_ops.__version__}.dist-info"
     metadata.mkdir(exist_ok=True)
     (metadata / "METADATA").write_text(

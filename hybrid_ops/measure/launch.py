@@ -233,8 +233,9 @@ class _Together:
         """An engine is gone. Cases measured before keep their values; the others have none in any of the launches."""
         for which, record in enumerate(self.records):
             own = error if which == failing else f"{_named(self.launches[failing])}{error}"
-            if which == failing and not record.cases:
-                record.error = own
+            is_finished = any(seen.values or seen.error is not None for seen in record.cases.values())
+            if which == failing and not is_finished:
+                record.cases, record.error = {}, own
                 continue
             for case in self.shuffled:
                 seen = record.cases.setdefault(case.id, CaseRecord())

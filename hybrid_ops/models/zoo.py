@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,6 +77,14 @@ class ModelEntry(StrictModel):
     @property
     def config_path(self) -> Path:
         return self.source.parent / self.config
+
+    @cached_property
+    def config_contents(self) -> dict[str, Any]:
+        """What is in the configuration's file, which is read once. Raises InputError."""
+        try:
+            return json.loads(self.config_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.config_path}: not a JSON file: {error}") from None
 
 
 class ZooFile(StrictModel):

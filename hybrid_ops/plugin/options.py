@@ -8,6 +8,14 @@ import pytest
 def add_options(parser: pytest.Parser) -> None:
     """The options, in a group of their own in `pytest --help`."""
     group = parser.getgroup("perf", "performance regression (hybrid-ops)")
+    _add_run_options(group)
+    _add_suite_options(group)
+    _add_measuring_options(group)
+    _add_arm_options(group)
+
+
+def _add_run_options(group: pytest.OptionGroup) -> None:
+    """Whether to run, where, and where from and to."""
     group.addoption("--perf", action="store_true", help="Run the performance tests, and only them.")
     group.addoption(
         "--update-baselines",
@@ -30,6 +38,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--perf-results", metavar="DIR", default="perf_results", help="Folder for results and logs (perf_results)."
     )
+
+
+def _add_suite_options(group: pytest.OptionGroup) -> None:
+    """Which models, workloads and servers."""
     group.addoption(
         "--perf-models", metavar="FILE", action="append", default=[], help="A further zoo file; may be repeated."
     )
@@ -62,6 +74,10 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="FILE_OR_DATASET",
         help="Prompts of the rollout suite: a JSON, JSONL or text file, or a Hugging Face dataset (drawn tokens).",
     )
+
+
+def _add_measuring_options(group: pytest.OptionGroup) -> None:
+    """How often, how long and under which conditions to measure."""
     group.addoption(
         "--perf-launches", type=int, metavar="N", default=8, help="Most launches of one engine in a run (8)."
     )
@@ -75,6 +91,13 @@ def add_options(parser: pytest.Parser) -> None:
         default="5%",
         help="Share of the processors that others may use while an engine on the CPU is measured (5%%).",
     )
+    group.addoption(
+        "--perf-inject", metavar="SHARE", help="Slow each engine step by this share, such as 5%%, to see the gate work."
+    )
+
+
+def _add_arm_options(group: pytest.OptionGroup) -> None:
+    """What to compare with what."""
     group.addoption("--perf-ab", action="store_true", help="Compare two arms, A and B, launch by launch; no baseline.")
     group.addoption(
         "--perf-arm-b",
@@ -88,7 +111,4 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--perf-tolerance", metavar="SHARE", default="2%", help="Change that still passes between arms (2%%)."
-    )
-    group.addoption(
-        "--perf-inject", metavar="SHARE", help="Slow each engine step by this share, such as 5%%, to see the gate work."
     )

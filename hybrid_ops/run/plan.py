@@ -46,6 +46,7 @@ class SuitePlan:
         self.overrides = parse_overrides(options.settings)
         self.suites = self.overrides.apply(suites, options.suite)
         self.running = running_server(options, self.zoo)
+        self._made: dict[tuple[str, str], list[Case]] = {}
         self._prompts: list[str] | None = None
         if options.prompts is not None:
             counts = [rollout.num_prompts for rollout in self.suites.of_kind(Rollout).values()]
@@ -99,7 +100,12 @@ class SuitePlan:
         return None
 
     def _cases(self, model: str, listed: str) -> list[Case]:
-        """The cases of a model and a suite's entry."""
+        """The cases of a model and a suite's entry. Made once, so that what a case knows of itself is computed once."""
+        if (model, listed) not in self._made:
+            self._made[model, listed] = self._make_cases(model, listed)
+        return self._made[model, listed]
+
+    def _make_cases(self, model: str, listed: str) -> list[Case]:
         name, configuration_name, only_model = split_entry(listed)
         configuration, definition = self.suites.configuration(listed), self.suites.definitions[name]
         if only_model not in (None, model) or (configuration.models is not None and model not in configuration.models):

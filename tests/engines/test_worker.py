@@ -45,6 +45,9 @@ def test_a_worker_sees_this_package_alone_on_its_path(tmp_path: Path) -> None:
         site = Path(variables["PYTHONPATH"])
         assert sorted(path.name for path in site.iterdir())[0] == "hybrid_ops"
         assert site.parent == Path(variables["TMPDIR"])
+        # Where TMPDIR lies in a repository, pytest would find the suite's testcases there once more.
+        assert not (site / "hybrid_ops" / "suite").exists()
+        assert {path.name for path in (site / "hybrid_ops").iterdir()} == {"__init__.py", "engines", "layers"}
 
 
 def test_an_interpreter_that_cannot_start_is_a_worker_error(tmp_path: Path) -> None:

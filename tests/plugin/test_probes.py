@@ -86,6 +86,21 @@ def test_a_prefix_that_is_never_found_is_no_measurement(probed: Suite) -> None:
     result.stdout.fnmatch_lines(["*of 15 shared tokens the prefix cache found none*"])
 
 
+def test_arms_are_compared_in_exact_figures_alone(probed: Suite) -> None:
+    """Such a case has no throughput by which rounds could be told to have settled."""
+    options = ["--perf-ab", "-k", "plain/cache or caching/prefixes", "--perf-launches=2"]
+    result = run(probed, *options)
+    assert result.ret == 0, result.stdout.str()
+    document = probed.results()
+    assert {cell["verdict"] for cell in document["cells"]} == {"pass"}
+    assert {cell["compared_with"] for cell in document["cells"]} == {"arm a"}
+    assert {cell["case"] for cell in document["cells"]} == {"plain/cache", "steady@caching/prefixes"}
+    broken = run(probed, *options, "--perf-arm-b=arg.fail={on: load, how: raise, message: no such kernel}")
+    assert broken.ret == 1
+    assert set(probed.verdicts().values()) == {"failed-to-run"}
+    assert {cell["reason"] for cell in probed.results()["cells"]} == {"arm b: RuntimeError: no such kernel"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -93,6 +93,18 @@ def test_portable_cells_that_pass_are_not_rewritten(suite: Suite) -> None:
     assert {path: path.read_bytes() for path in portable} == before
 
 
+@pytest.mark.parametrize("workers", [[], ["-n2"]])
+def test_an_update_alone_is_a_performance_run(suite: Suite, workers: list[str]) -> None:
+    suite.add_model("steady")
+    options = [option for option in suite.arguments if option != "--perf"]
+    result = suite.pytester.runpytest_subprocess(
+        *options, "--update-baselines", *workers, "-k", "steady/brief-output or ordinary"
+    )
+    assert result.ret == 0, result.stdout.str()
+    assert result.parseoutcomes()["passed"] == 3, "the cells, and no ordinary test"
+    assert len(suite.results()["update"]["written"]) == 3
+
+
 def test_xdist_measures_each_engine_once_and_writes_once(suite: Suite) -> None:
     for name in ("one", "two", "three"):
         suite.add_model(name)

@@ -4,6 +4,8 @@ vLLM cannot be told to fail in a chosen way; this can. What it does follows from
 from `max_tokens`, so that one launch can meet several faults:
 
     --start    ok | exit | deaf (listens, never healthy) | unhealthy (answers 503)
+    --tells    /version (as vLLM does) | /props (as llama-server does): where it tells its version; nowhere by default
+    --replaced an operation that it says to run on a reference kernel, as the suite's plugin in vLLM's process does
     max_tokens 41: status 500        42: the stream ends early, politely     43: the connection breaks within the stream
                44: never ends        45: the server dies                     others: as asked for
 """
@@ -18,19 +20,27 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 STATUS_500, SHORT, BROKEN, ENDLESS, DEADLY = 41, 42, 43, 44, 45
 SECONDS_A_TOKEN = 0.001
+REPLACED_VARIABLE = "HYBRID_OPS_REPLACED"
+VERSIONS = {"/version": {"version": "9.9.fake"}, "/props": {"build_info": "b1-fake"}}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     name = ""
     start = "ok"
+    tells: str | None = None
 
     def do_GET(self) -> None:
         if self.path == "/health" and self.start == "unhealthy":
             self.send_error(503)
+        elif self.path in VERSIONS and self.path == self.tells:
+            self.send_document(VERSIONS[self.path])
+        elif self.path in VERSIONS:
+            self.send_error(404)
         else:
             self.send_document({"object": "list", "data": [{"id": self.name, "object": "model"}]})
 
@@ -96,12 +106,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--start", choices=["ok", "exit", "deaf", "unhealthy"], default="ok")
+    parser.add_argument("--tells", choices=list(VERSIONS))
+    parser.add_argument("--replaced")
     arguments = parser.parse_args()
     print(f"fake server on port {arguments.port}", flush=True)
     if arguments.start == "exit":
         print("RuntimeError: no kernel image for this device", file=sys.stderr)
         sys.exit(3)
-    Handler.name, Handler.start = arguments.name, arguments.start
+    if arguments.replaced:
+        Path(os.environ[REPLACED_VARIABLE]).write_text(f"{arguments.replaced}\n")
+    Handler.name, Handler.start, Handler.tells = arguments.name, arguments.start, arguments.tells
     server = Server(("127.0.0.1", arguments.port), Handler)
     if arguments.start == "deaf":
         threading.Event().wait()

@@ -76,7 +76,7 @@ def running_server() -> Iterator[str]:
 
 
 def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
-    serving_suite.add_model("fake", server_command=list(FAKE_COMMAND))
+    serving_suite.add_model("fake", server_command=[*FAKE_COMMAND, "--tells", "/version"])
     result = serving_suite.run("--perf-suite=refused", "--perf-launches=1", "-v")
     verdicts = serving_suite.verdicts()
     assert {verdict for cell, verdict in verdicts.items() if "/refused-" in cell} == {"failed-to-run"}
@@ -101,6 +101,9 @@ def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
         result.stdout.fnmatch_lines([line])
     [written] = serving_suite.root.glob("perf_results/*/serving.txt")
     assert written.read_text().count("Serving Benchmark Result") == 3
+    document = serving_suite.results()
+    assert document["launches"][0]["facts"]["versions"] == {"vllm": "9.9.fake"}, "the server's own, not this machine's"
+    assert document["versions"].keys() == {"python", "hybrid-ops", "source", "vllm"}
 
 
 def test_an_update_launches_the_server_often_enough_to_record_it(serving_suite: Suite) -> None:
@@ -109,8 +112,24 @@ def test_an_update_launches_the_server_often_enough_to_record_it(serving_suite: 
     document = serving_suite.results()
     assert len(document["launches"]) >= LAUNCHES_OF_AN_UPDATE
     assert document["update"]["refused"] == {}
+    # Each launch keeps its server's log, also where its worker had waited for it in another folder.
+    assert all((Path(launch["log"]).parent / "server.log").is_file() for launch in document["launches"])
     recorded = serving_suite.baseline("fake", "fake/load-c1", "output_throughput")
     assert len(recorded["launches"]) >= LAUNCHES_OF_AN_UPDATE
+
+
+def test_loads_on_reference_kernels_are_shown_and_not_judged(serving_suite: Suite) -> None:
+    command = [*FAKE_COMMAND, "--tells", "/props", "--replaced", "selective_scan"]
+    serving_suite.add_model("fake", server_command=command)
+    result = serving_suite.run("--perf-launches=1", "-v", "-k", "fake/load-c1-")
+    assert result.ret == 0, result.stdout.str()
+    document = serving_suite.results()
+    [launch] = document["launches"]
+    assert launch["facts"]["reference_kernels"] == ["selective_scan"]
+    assert launch["facts"]["versions"] == {"llama.cpp": "b1-fake"}
+    reasons = {cell["metric"]: (cell["verdict"], cell["reason"]) for cell in document["cells"] if cell["value"]}
+    assert reasons["output_throughput"] == ("pass", "Not judged: measured on reference kernels (selective_scan).")
+    assert reasons["completed"][0] == "missing-baseline", "what is exact counts, whichever kernel computed it"
 
 
 def test_the_same_cases_on_a_running_server(serving_suite: Suite, running_server: str) -> None:
@@ -123,6 +142,8 @@ def test_the_same_cases_on_a_running_server(serving_suite: Suite, running_server
     assert {cell["verdict"] for cell in document["cells"]} == {"missing-baseline"}
     [launch] = document["launches"]
     assert launch["facts"]["server"] == {"url": running_server, "model": "org/other-name", "own": False}
+    assert (launch["facts"]["versions"], launch["facts"]["reference_kernels"]) == ({}, []), "it has told nothing"
+    assert "vllm" not in document["versions"]
     assert not (Path(launch["log"]).parent / "server.log").exists()
 
     unnamed = serving_suite.run(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,8 @@ def test_the_record_names_the_server_and_survives_json(launch: LaunchRecord) -> 
     assert launch.facts is not None and launch.facts.server is not None
     assert launch.facts.server.model == "llama-tiny"
     assert launch.facts.device.platform == "cpu"
+    assert launch.versions["vllm"] == importlib.metadata.version("vllm"), "it runs in this environment"
+    assert launch.reference_kernels == []
     assert "skip_tokenizer_init" not in launch.arguments
     adapter = TypeAdapter(LaunchRecord)
     assert adapter.validate_json(adapter.dump_json(launch, by_alias=True)) == launch

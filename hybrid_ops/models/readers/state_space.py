@@ -198,12 +198,7 @@ _ZAMBA_TYPES = {"mamba": MAMBA2, "linear_attention": MAMBA2, "hybrid": "hybrid"}
 
 def read_zamba2(fields: Fields) -> list[Layer]:
     hidden, heads = fields.size("hidden_size"), fields.size("n_mamba_heads")
-    width = 2 * hidden  # attention reads the layer's input beside the embedding
-    inner = fields.size("intermediate_size", 4 * hidden)
-    rank, bias = fields.size("adapter_rank", 128), fields.flag("add_bias_linear", False)
-    query_heads = fields.size("num_attention_heads")
-    kv_heads = fields.size("num_key_value_heads", query_heads)
-    head_dim = width // query_heads
+    bias = fields.flag("add_bias_linear", False)
     mamba = components.mamba2(
         fields,
         heads=heads,
@@ -217,6 +212,24 @@ def read_zamba2(fields: Fields) -> list[Layer]:
         output_bias=bias,
         conv_bias=True,
     )
+    adapters = _zamba2_adapters(fields)
+    kinds = fields.layer_types("layers_block_type", None, _ZAMBA_TYPES)
+    blocks = fields.size("num_mem_blocks", 1)
+    layers, hybrids = [], 0
+    for kind in kinds:
+        if kind == MAMBA2:
+            layers.append(Layer(MAMBA2, (mamba,), hidden))
+            continue
+        shared = _zamba2_shared_block(fields, is_first=hybrids < blocks)
+        layers.append(Layer(f"shared {FULL}, then {MAMBA2}", (*shared, adapters, mamba), hidden))
+        hybrids += 1
+    return layers
+
+
+def _zamba2_adapters(fields: Fields) -> FeedForward:
+    """What each use of a shared block has of its own."""
+    hidden, rank = fields.size("hidden_size"), fields.size("adapter_rank", 128)
+    inner, width = _zamba2_inner(fields), 2 * hidden
     attention_adapters: tuple[Projection, ...] = ()
     if fields.flag("use_shared_attention_adapter", False):
         attention_adapters = tuple(
@@ -224,7 +237,7 @@ def read_zamba2(fields: Fields) -> list[Layer]:
             for name in ("query", "key", "value")
             for projection in (Projection(f"{name} in", width, rank), Projection(f"{name} out", rank, width))
         )
-    adapters = FeedForward(
+    return FeedForward(
         projections=(
             *attention_adapters,
             Projection("gate and up in", hidden, rank),
@@ -233,33 +246,33 @@ def read_zamba2(fields: Fields) -> list[Layer]:
         )
     )
 
-    def hybrid(first: bool) -> tuple[Component, ...]:
-        attention = Attention(
-            heads=query_heads,
-            kv_heads=kv_heads,
-            head_dim=head_dim,
-            reuses_weights=not first,
-            vector_parameters=width + hidden,  # the norms of the shared block
-            projections=(
-                Projection("query", width, query_heads * head_dim),
-                Projection("key", width, kv_heads * head_dim),
-                Projection("value", width, kv_heads * head_dim),
-                Projection("output", query_heads * head_dim, hidden),
-            ),
-        )
-        shared = FeedForward(projections=components.gated_projections(hidden, inner, bias), reuses_weights=not first)
-        return attention, shared, adapters, mamba
 
-    kinds = fields.layer_types("layers_block_type", None, _ZAMBA_TYPES)
-    blocks = fields.size("num_mem_blocks", 1)
-    layers, hybrids = [], 0
-    for kind in kinds:
-        if kind == MAMBA2:
-            layers.append(Layer(MAMBA2, (mamba,), hidden))
-            continue
-        layers.append(Layer(f"shared {FULL}, then {MAMBA2}", hybrid(first=hybrids < blocks), hidden))
-        hybrids += 1
-    return layers
+def _zamba2_shared_block(fields: Fields, is_first: bool) -> tuple[Component, Component]:
+    """The attention and feed-forward of a block whose weights later uses share."""
+    hidden = fields.size("hidden_size")
+    width = 2 * hidden  # attention reads the layer's input beside the embedding
+    query_heads = fields.size("num_attention_heads")
+    kv_heads = fields.size("num_key_value_heads", query_heads)
+    head_dim = width // query_heads
+    attention = Attention(
+        heads=query_heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        reuses_weights=not is_first,
+        vector_parameters=width + hidden,  # the norms of the shared block
+        projections=(
+            Projection("query", width, query_heads * head_dim),
+            Projection("key", width, kv_heads * head_dim),
+            Projection("value", width, kv_heads * head_dim),
+            Projection("output", query_heads * head_dim, hidden),
+        ),
+    )
+    projections = components.gated_projections(hidden, _zamba2_inner(fields), fields.flag("add_bias_linear", False))
+    return attention, FeedForward(projections=projections, reuses_weights=not is_first)
+
+
+def _zamba2_inner(fields: Fields) -> int:
+    return fields.size("intermediate_size", 4 * fields.size("hidden_size"))
 
 
 _GRANITE_TYPES = {"mamba": MAMBA2, "linear_attention": MAMBA2, "attention": FULL, "full_attention": FULL}
