@@ -31,6 +31,9 @@ def add_options(parser: pytest.Parser) -> None:
         "--perf-results", metavar="DIR", default="perf_results", help="Folder for results and logs (perf_results)."
     )
     group.addoption(
+        "--perf-run-id", metavar="ID", help="Name of the run and of its folder, which must be new (the time)."
+    )
+    group.addoption(
         "--perf-models", metavar="FILE", action="append", default=[], help="A further zoo file; may be repeated."
     )
     group.addoption(

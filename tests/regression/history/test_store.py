@@ -63,7 +63,7 @@ def test_a_million_rows_answer_within_a_second(store):
                 ((night, f"night-{night:04}", START.timestamp() + 86400 * night) for night in range(2, 1001)),
             )
             connection.executemany(
-                "INSERT INTO point VALUES (?, ?, ?, 1.0, NULL, 3, 'pass')",
+                "INSERT INTO point VALUES (?, ?, ?, 1.0, NULL, 3, 'pass', NULL)",
                 (
                     (series, START.timestamp() + 86400 * night, night)
                     for series in range(1, 1001)
