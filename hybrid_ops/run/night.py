@@ -120,7 +120,7 @@ class Findings:
             Status.NOT_MEASURED: self.unmeasured,
         }
         parts = [f"{MEANINGS[kind]}: {', '.join(reasons)}" for kind, reasons in told.items() if reasons]
-        parts = parts or [f"{MEANINGS[Status.FINE]}: {self.cells} cells"]
+        parts = parts or [f"{MEANINGS[Status.FINE]}: {_cells(self.cells)}"]
         return f"night: {self.status.value}, " + "; ".join([*parts, *map(str, self.summaries)])
 
 
@@ -254,7 +254,7 @@ class Night:
             self.findings.unmeasured.append(str(error))
             return
         for kind, count in Counter(change.change.kind for change in found).items():
-            self.findings.regressions.append(f"{count} cells with a {kind} for the worse")
+            self.findings.regressions.append(f"{_cells(count)} with a {kind} for the worse")
 
     def _leave_gap(self, part: Part, started: datetime, problem: str) -> None:
         self.findings.unmeasured.append(f"{part.suite}: {problem}")
@@ -265,6 +265,10 @@ class Night:
             self.findings.unmeasured.append(str(error))
 
 
+def _cells(count: int) -> str:
+    return f"{count} cell" + ("" if count == 1 else "s")
+
+
 def _by_verdict(cells: Sequence[CellResult]) -> list[str]:
     """`3 cells slower (llama-tiny/short)` for each verdict."""
     found = []
@@ -273,5 +277,5 @@ def _by_verdict(cells: Sequence[CellResult]) -> list[str]:
         names = list(dict.fromkeys(cases))
         more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
         if cases:
-            found.append(f"{len(cases)} cells {verdict.value} ({', '.join(names[:MOST_NAMES])}{more})")
+            found.append(f"{_cells(len(cases))} {verdict.value} ({', '.join(names[:MOST_NAMES])}{more})")
     return found

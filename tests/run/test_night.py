@@ -87,7 +87,7 @@ def test_a_regression_is_1_until_it_is_accepted(suite: Suite) -> None:
 
     done = night(suite)
     assert done.returncode == 1
-    assert last_line(done).startswith("night: 1, a regression: 1 cells changed (steady/brief); perf_results/")
+    assert last_line(done).startswith("night: 1, a regression: 1 cell changed (steady/brief); perf_results/")
     assert suite.run("--update-baselines").ret == 0
     assert night(suite).returncode == 0
 
@@ -98,7 +98,7 @@ def test_a_measured_regression_is_1_though_another_engine_did_not_run(suite: Sui
     suite.add_model("killed", arguments={"fail": {"on": "generate", "how": "die"}})
     done = night(suite)
     assert done.returncode == 1
-    assert "a regression: 1 cells changed (steady/brief); " in last_line(done)
+    assert "a regression: 1 cell changed (steady/brief); " in last_line(done)
     assert "could not be measured: 20 cells failed-to-run (killed/brief); perf_results/" in last_line(done)
 
 
