@@ -21,6 +21,7 @@ from hybrid_ops.engines.devices import gpus
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.store import new_run_id
 from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.history.differences import differences
 from hybrid_ops.regression.history.store import History
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
 from hybrid_ops.regression.verdicts import Verdict
@@ -246,10 +247,13 @@ class Night:
         try:
             with History(self.options.history) as history:
                 history.add(results, suite)
+                if (before := history.run_before(results.run_id)) is not None:
+                    told = differences(history.facts(before), history.facts(results.run_id))
+                    print(f"since {before}: {told}", flush=True)
                 chosen = history.series(device=results.device.device_class)
                 found = open_regressions(history, [one for one in chosen if (one.case, one.metric) in measured])
                 for change in found:
-                    print("\n".join(change.lines(history)))
+                    print("\n".join(change.lines(history)), flush=True)
         except InputError as error:
             self.findings.unmeasured.append(str(error))
             return

@@ -264,6 +264,17 @@ class History:
             setups={name: json.loads(document) for name, document in setups},
         )
 
+    def run_before(self, run: str) -> str | None:
+        """The newest run before a run that has results, of the same suite on the same device class; None for none."""
+        with self._errors():
+            row = self._connection.execute(
+                "SELECT earlier.name FROM run AS earlier JOIN run AS own ON own.name = ? WHERE earlier.problem IS NULL "
+                "AND earlier.suite IS own.suite AND earlier.device = own.device AND earlier.started < own.started "
+                "ORDER BY earlier.started DESC, earlier.name DESC LIMIT 1",
+                (run,),
+            ).fetchone()
+        return None if row is None else row[0]
+
     def count(self) -> int:
         """How many points there are."""
         with self._errors():

@@ -61,6 +61,8 @@ def test_launches_machine_and_command_are_compared(history: History) -> None:
     new = [launch("llama-tiny", {"max_num_seqs": 32, "seed": 0}, {"INJECT": "0.4"})]
     add(history, 0, 2.0, launches=old, command="pytest --perf --perf-run-id=night-0000")
     add(history, 1, 2.0, launches=new, kernel="7", command="pytest --perf --perf-run-id=night-0001 --perf-inject=40%")
+    assert history.run_before("night-0000") is None
+    assert history.run_before("night-0001") == "night-0000"
     assert differences(history.facts("night-0000"), history.facts("night-0001")) == (
         "kernel 6 -> 7; llama-tiny: max_num_seqs 64 -> 32, INJECT not set -> 0.4; "
         "command pytest --perf --perf-run-id=RUN -> pytest --perf --perf-run-id=RUN --perf-inject=40%; "
