@@ -2,7 +2,7 @@
 
 A subcommand is a module with `add_parser(subparsers)`, which ends in `parser.set_defaults(run=run)`, and `run(args)`,
 which returns the exit code. To add one, write it in the folder that its work belongs to and list it in `COMMANDS`; what
-is slow to import belongs inside its `run`.
+is slow to import belongs inside its `run`. Where 2 means something else than bad input, it sets `bad_input`, too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from hybrid_ops import __version__
 from hybrid_ops.errors import InputError
@@ -17,14 +18,40 @@ from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import plot_command
+from hybrid_ops.run import night_command
 from hybrid_ops.workloads import data_command
 
-COMMANDS = (capacity_command, cost_command, history_command, data_command, overhead_command, plot_command)
+COMMANDS = (
+    capacity_command,
+    cost_command,
+    history_command,
+    data_command,
+    night_command,
+    overhead_command,
+    plot_command,
+)
+BAD_INPUT = 2
+"""The exit code for bad input, unless a subcommand has another."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that names what is wrong below its own usage, with its own exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.get_default("bad_input") or BAD_INPUT, f"{self.prog}: error: {message}\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Nothing stays unknown: argparse would have the main parser complain of a subcommand's options."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
-    parser = argparse.ArgumentParser(prog="hybrid-perf", description="Performance of hybrid language models.")
+    parser = Parser(prog="hybrid-perf", description="Performance of hybrid language models.")
     parser.add_argument("--version", action="version", version=f"hybrid-perf {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -33,13 +60,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand. Bad input is one line on standard error and exit code 2."""
+    """Run one subcommand. Bad input is one line on standard error and exit code 2, or the subcommand's own."""
     args = build_parser().parse_args(arguments)
     try:
         return args.run(args)
     except InputError as error:
         print(f"hybrid-perf: error: {error}", file=sys.stderr)
-        return 2
+        return getattr(args, "bad_input", BAD_INPUT)
 
 
 if __name__ == "__main__":

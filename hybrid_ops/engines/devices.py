@@ -68,6 +68,20 @@ def gpus() -> tuple[Device, ...]:
     return tuple(found)
 
 
+def nvidia_driver() -> str | None:
+    """The version of NVIDIA's driver; None where there is none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        return _text(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
+
+
 @cache
 def cpu() -> Device:
     """This machine's processors, as one device."""

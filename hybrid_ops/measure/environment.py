@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 import hybrid_ops
-from hybrid_ops.engines.devices import Device
+from hybrid_ops.engines.devices import Device, nvidia_driver
 
 
 def machine_facts(device: Device) -> dict[str, Any]:
@@ -28,9 +28,12 @@ def machine_facts(device: Device) -> dict[str, Any]:
     }
 
 
-def suite_versions() -> dict[str, str]:
-    """Versions of what runs the suite. Those of the engine come from its worker."""
-    return {"python": platform.python_version(), "hybrid-ops": hybrid_ops.__version__, "source": _source_revision()}
+def suite_versions(device: Device) -> dict[str, str]:
+    """Versions of what runs the suite, and of a GPU's driver. Those of the engine come from its worker."""
+    versions = {"python": platform.python_version(), "hybrid-ops": hybrid_ops.__version__, "source": _source_revision()}
+    if device.platform == "cuda" and (driver := nvidia_driver()) is not None:
+        versions["nvidia-driver"] = driver
+    return versions
 
 
 def _source_revision() -> str:

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -24,20 +25,33 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from hybrid_ops.errors import InputError
+from hybrid_ops.errors import CannotWrite, InputError, refuses_to_be_written
 from hybrid_ops.measure.records import LaunchRecord, PairRecord
 
 POLL_SECONDS = 0.2
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def new_run_folder(results: Path) -> Path:
-    """Make the folder of a new run under `results`; its name is the run's id and sorts by time."""
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    folder = results / run_id
+def new_run_id() -> str:
+    """A name for a new run that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def new_run_folder(results: Path, run_id: str | None = None) -> Path:
+    """Make the folder of a new run under `results`; its name is the run's id, which is made up unless it is given.
+
+    Raises InputError for a name that is no plain one or is taken, and CannotWrite where the disk takes no more.
+    """
+    if run_id is not None and not RUN_ID.fullmatch(run_id):
+        raise InputError(f"--perf-run-id: letters, digits, '.', '_' and '-', a letter or digit first, not {run_id!r}")
+    folder = results / (run_id or new_run_id())
     try:
         folder.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"{folder}: a run has this folder already; choose another --perf-run-id") from None
     except OSError as error:
-        raise InputError(
+        kind = CannotWrite if refuses_to_be_written(error) else InputError
+        raise kind(
             f"{results}: the results folder cannot be written ({error.strerror}); choose another with --perf-results"
         ) from None
     return folder

@@ -13,7 +13,7 @@ import pytest
 from hybrid_ops import report
 from hybrid_ops.engines import registry
 from hybrid_ops.engines.devices import gpus
-from hybrid_ops.errors import InputError
+from hybrid_ops.errors import CannotWrite, InputError, refuses_to_be_written
 from hybrid_ops.measure import procedures
 from hybrid_ops.measure.store import new_run_folder
 from hybrid_ops.plugin.fixtures import (
@@ -65,11 +65,13 @@ def pytest_configure(config: pytest.Config) -> None:
         elif config.option.collectonly:
             return
         else:
-            folder = new_run_folder(Path(config.option.perf_results).absolute())
+            folder = new_run_folder(Path(config.option.perf_results).absolute(), config.option.perf_run_id)
         config.stash[FOLDER] = folder
         progress = config.stash[PROGRESS] = ProgressFile(folder / PROGRESS_FILE, config)
         tell = teller(progress, config, is_shared=is_worker(config) or is_controller(config))
         config.stash[RUN] = PerfRun(folder, options, tell)
+    except CannotWrite as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -127,7 +129,16 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     run = session.config.stash.get(RUN, None)
     if run is not None and not session.testsfailed and not is_controller(session.config):
         # A cell may have a testcase of its own and one that it shares with its case.
-        run.execute(list(dict.fromkeys(cell for item in session.items if (cell := _measured_cell(item)) is not None)))
+        cells = list(dict.fromkeys(cell for item in session.items if (cell := _measured_cell(item)) is not None))
+        try:
+            run.execute(cells)
+        except OSError as error:
+            if not refuses_to_be_written(error):
+                raise
+            pytest.exit(
+                f"{run.folder}: results cannot be written ({error.strerror}); the run has none",
+                returncode=pytest.ExitCode.INTERRUPTED,
+            )
     elif run is not None and is_controller(session.config):
         session.config.stash[PROGRESS].start()
     return (yield)

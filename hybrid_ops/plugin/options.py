@@ -43,6 +43,9 @@ def _add_run_options(group: pytest.OptionGroup) -> None:
 def _add_suite_options(group: pytest.OptionGroup) -> None:
     """Which models, workloads and servers."""
     group.addoption(
+        "--perf-run-id", metavar="ID", help="Name of the run and of its folder, which must be new (the time)."
+    )
+    group.addoption(
         "--perf-models", metavar="FILE", action="append", default=[], help="A further zoo file; may be repeated."
     )
     group.addoption(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_ops.engines.devices import devices, gpus, server
+from hybrid_ops.engines.devices import Device, devices, gpus, server
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.pair import Arm
@@ -52,7 +52,7 @@ def run_options(config: pytest.Config) -> RunOptions:
     budget = option.perf_budget
     url = server_base(option.perf_server)
     return RunOptions(
-        device=devices(chosen_platform(config))[0] if url is None else server(url),
+        device=_device(chosen_platform(config)) if url is None else server(url),
         baselines=config.rootpath / option.perf_baselines,
         update=option.update_baselines,
         most_launches=option.perf_launches,
@@ -64,6 +64,14 @@ def run_options(config: pytest.Config) -> RunOptions:
         limits=Limits(foreign_cpu=share(option.perf_foreign_cpu, "--perf-foreign-cpu")),
         arm_tolerance=share(option.perf_tolerance, "--perf-tolerance"),
     )
+
+
+def _device(platform: str) -> Device:
+    """The device that baselines are looked up for. Raises InputError where the machine has none of the platform."""
+    found = devices(platform)
+    if not found:
+        raise InputError(f"--perf-device {platform}: NVML shows no GPU on this machine")
+    return found[0]
 
 
 def chosen_platform(config: pytest.Config) -> str:

@@ -28,6 +28,11 @@ class Verdict(StrEnum):
         """How pytest has it: `passed`, `failed` (the subject), `error` (the measurement), `skipped` or `xfailed`."""
         return _OUTCOMES[self]
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether it rests on a measurement. What has no such verdict leaves a gap in the history, never a value."""
+        return self not in (Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT)
+
 
 _OUTCOMES = {
     Verdict.PASS: "passed",

@@ -61,5 +61,8 @@ def write_reports(run: RunResults, folder: Path) -> list[Told]:
             told.append(Told(report.section(run), problem=f"{report.name}: no files: {error}"))
         else:
             told.append(Told(report.section(run), files))
-    write_summary(run, [one.section for one in told if one.section is not None], folder)
+    try:
+        write_summary(run, [one.section for one in told if one.section is not None], folder)
+    except OSError as error:
+        told.append(Told(None, problem=f"summary: not written: {error}"))
     return told

@@ -162,7 +162,7 @@ class PerfRun:
         planned = cases_by_launch_name(cells)
         records = self._records(planned)
         made = [record for group in records.values() for record in group]
-        versions = suite_versions()
+        versions = suite_versions(self.device)
         for record in made:
             versions.update(record.versions)
         results = RunResults(

@@ -31,6 +31,8 @@ class Change:
     after: float
     """The median of the nights after a step (until the next); where a drift's line ends."""
     p_value: float
+    index: int
+    """The position of the night that it starts at, in the series."""
 
     @property
     def change(self) -> float:
@@ -63,7 +65,8 @@ def steps(
             continue
         logs = [[math.log(value) for value in side] for side in (before, after)]
         chance = 0.0 if len({*logs[0]}) == len({*logs[1]}) == 1 else float(ttest_ind(*logs, equal_var=False).pvalue)
-        step = Change(ChangeKind.STEP, times[middle], statistics.median(before), statistics.median(after), chance)
+        levels = statistics.median(before), statistics.median(after)
+        step = Change(ChangeKind.STEP, times[middle], *levels, p_value=chance, index=middle)
         if chance <= p_value and abs(math.log1p(step.change)) >= math.log1p(least):
             result.append(step)
     return result
@@ -103,5 +106,5 @@ def drift(
     on_line = math.fsum((log - intercept - slope * day) ** 2 for day, log in zip(days, logs))
     if on_line >= min(sum_of_squares(logs[:week]) + sum_of_squares(logs[week:]) for week in range(1, len(logs))):
         return None
-    first = next(when for when in times if when > start)
-    return Change(ChangeKind.DRIFT, first, before, after, chance)
+    first = next(index for index, when in enumerate(times) if when > start)
+    return Change(ChangeKind.DRIFT, times[first], before, after, chance, first)

@@ -5,20 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure.metrics import Direction
 from hybrid_ops.models.sizes import parse_count
-from hybrid_ops.regression.history.store import History, Point, Series
+from hybrid_ops.regression.history.store import History, Series
 from hybrid_ops.regression.results import read_results
-from hybrid_ops.regression.verdicts import Verdict
-
-if TYPE_CHECKING:
-    from hybrid_ops.regression.history.changes import Change
 
 DEFAULT_STORE = Path("perf_results/history.sqlite")
-NOT_MEASURED = {Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add = actions.add_parser("add", help="add results.json files (a run already there is left alone)")
     add.add_argument("results", nargs="+", type=Path, metavar="RESULTS_JSON")
     show = actions.add_parser("show", help="print the values of cells, oldest first")
-    changes = actions.add_parser("changes", help="find steps and slow drifts; exit with 1 if one is for the worse")
+    changes = actions.add_parser("changes", help="find steps and slow drifts; 1 if one for the worse is not accepted")
     changes.add_argument(
         "--least", type=_change, default=0.02, metavar="SHARE", help="the smallest relative step (default 0.02)"
     )
@@ -83,46 +76,24 @@ def run_show(args: argparse.Namespace) -> int:
             print(f"{series.case} {series.metric} ({series.unit}) on {series.device}")
             for point in history.points(series, args.last):
                 shown = point.text if point.value is None else f"{point.value:.6g}"
-                print(f"  {point.started:%Y-%m-%d %H:%M}  {shown or '-':>12}  {point.verdict:<14}  {point.run}")
+                print(f"  {point.started:%Y-%m-%d %H:%M}  {shown or '-':>12}  {point.verdict:<19}  {point.run}")
     return 0
 
 
 def run_changes(args: argparse.Namespace) -> int:
-    """Print the changes of the chosen cells; 1 if one of them is for the worse. Raises InputError."""
+    """Print the changes of the chosen cells; 1 if one for the worse is not accepted yet. Raises InputError."""
     # scipy.stats takes a second to import, which every other command would wait for.
-    from hybrid_ops.regression.history.changes import drift, steps
+    from hybrid_ops.regression.history.search import find_changes
 
-    worse = False
     with History(args.store) as history:
-        for series in _selected(history, args):
-            points = [point for point in history.points(series, args.last) if _measured(point)]
-            times, values = [point.started for point in points], [point.value or 0.0 for point in points]
-            try:
-                found = steps(times, values, args.least)
-            except ModuleNotFoundError as error:
-                raise InputError(f"change points need apache-otava (the extra `history`): {error}") from error
-            slow = drift(times, values, least=args.least_drift)
-            for change in [*found, slow] if slow else found:
-                bad = is_worse(change, series)
-                worse = worse or bad
-                print(
-                    f"{series.case} {series.metric} on {series.device}: {change.kind} of {change.change:+.1%} "
-                    f"({'worse' if bad else 'better'}), {change.before:.6g} to {change.after:.6g} {series.unit}, "
-                    f"since {change.start:%Y-%m-%d}"
-                )
-    return 1 if worse else 0
-
-
-def _measured(point: Point) -> bool:
-    """Whether a point is a measurement that a series may contain."""
-    return point.value is not None and point.value > 0 and point.verdict not in NOT_MEASURED
-
-
-def is_worse(change: Change, series: Series) -> bool:
-    """Whether a change is for the worse; any change of a metric without a direction is."""
-    if series.direction == Direction.NONE:
-        return True
-    return (change.change > 0) == (series.direction == Direction.LOWER)
+        found = [
+            change
+            for series in _selected(history, args)
+            for change in find_changes(history, series, args.last, args.least, args.least_drift)
+        ]
+        for change in found:
+            print("\n".join(change.lines(history)))
+    return 1 if any(change.is_open_regression for change in found) else 0
 
 
 def _change(text: str) -> float:

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from hybrid_ops.errors import InputError
+from hybrid_ops.errors import CannotWrite, InputError, refuses_to_be_written
 from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.results import RunResults
+from hybrid_ops.workloads.base import definition_hash
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+NOT_RECORDED = "not recorded"
+"""The verdict of a run that left no results at all, in the gap that it leaves."""
 
 _TABLES = """
 CREATE TABLE run (
@@ -49,6 +52,25 @@ CREATE TABLE point (
     PRIMARY KEY (series, started, run)
 ) WITHOUT ROWID;
 """
+_MIGRATIONS = {
+    1: """
+ALTER TABLE run ADD COLUMN machine TEXT;
+ALTER TABLE run ADD COLUMN command TEXT;
+ALTER TABLE run ADD COLUMN suite TEXT;
+ALTER TABLE run ADD COLUMN problem TEXT;
+ALTER TABLE point ADD COLUMN baseline;
+UPDATE point SET value = NULL, text = NULL WHERE verdict IN ('failed-to-run', 'invalid-environment');
+CREATE TABLE setup (hash TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE launch (
+    run INTEGER NOT NULL REFERENCES run,
+    name TEXT NOT NULL,
+    setup TEXT NOT NULL REFERENCES setup,
+    PRIMARY KEY (run, name)
+) WITHOUT ROWID;
+""",
+}
+"""What makes the next version of each older one. A new store goes through all of them, so that there is one way to the
+newest. `baseline` has no type, because it is a number or a text."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,22 @@ class Point:
     text: str | None
     launches: int
     verdict: str
+    baseline: Value | None = None
+    """What it was compared with."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is kept of a run beside its values: all that can differ between two nights."""
+
+    name: str
+    started: datetime
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    """The device and machine, by field; empty for a run that was kept before these were."""
+    command: str | None
+    setups: dict[str, dict[str, Any]]
+    """The arguments and the environment of each launch, by its name."""
 
 
 class History:
@@ -98,16 +136,22 @@ class History:
     def _prepare(self) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        script = ""
         if version == 0 and tables == 0:
-            self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
+            script, version = _TABLES, 1
+        if not 1 <= version <= SCHEMA_VERSION:
             raise InputError(f"{self.path}: a history of schema {version}, and this version reads {SCHEMA_VERSION}")
+        script += "".join(_MIGRATIONS[older] for older in range(version, SCHEMA_VERSION))
+        if script:
+            self._connection.executescript(f"BEGIN; {script} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if refuses_to_be_written(error):
+                raise CannotWrite(f"{self.path}: the history cannot be written: {error}") from error
             raise InputError(f"{self.path}: not a history that can be used: {error}") from error
 
     def __enter__(self) -> Self:
@@ -118,35 +162,55 @@ class History:
     ) -> None:
         self._connection.close()
 
-    def add(self, run: RunResults) -> int:
+    def add(self, run: RunResults, suite: str | None = None) -> int:
         """Add the cells of one run and return how many; a run already there adds 0, and so does one without a launch.
 
-        All of a run is added or nothing. A run that does not name its time zone was made in that of this machine.
+        All of a run is added or nothing. A cell that could not be measured has no value. A run that does not name its
+        time zone was made in that of this machine. `suite` tells whose gaps are whose (`add_gap`).
         """
         if not run.started:
             return 0
         device, started = run.device.device_class, datetime.fromisoformat(run.started).timestamp()
+        machine = run.device.model_dump(mode="json", exclude={"platform", "device_class", "peaks"})
         with self._errors(), self._connection:
             if self._connection.execute("SELECT 1 FROM run WHERE name = ?", (run.run_id,)).fetchone():
                 return 0
             cursor = self._connection.execute(
-                "INSERT INTO run (name, started, device, versions) VALUES (?, ?, ?, ?)",
-                (run.run_id, started, device, json.dumps(run.versions, sort_keys=True)),
+                "INSERT INTO run (name, started, device, versions, machine, command, suite) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (run.run_id, started, device, _json(run.versions), _json(machine), run.command, suite),
             )
+            for name, document in _setups(run).items():
+                digest = definition_hash(document)
+                self._connection.execute("INSERT OR IGNORE INTO setup VALUES (?, ?)", (digest, document))
+                self._connection.execute("INSERT INTO launch VALUES (?, ?, ?)", (cursor.lastrowid, name, digest))
             rows = [
                 (
                     self._series_of(device, cell),
                     started,
                     cursor.lastrowid,
-                    _number(cell.value),
-                    cell.value if isinstance(cell.value, str) else None,
+                    _number(cell.value) if cell.verdict.is_measured else None,
+                    cell.value if isinstance(cell.value, str) and cell.verdict.is_measured else None,
                     len(cell.launches),
                     cell.verdict,
+                    cell.baseline,
                 )
                 for cell in run.cells
             ]
-            self._connection.executemany("INSERT INTO point VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._connection.executemany(
+                "INSERT INTO point (series, started, run, value, text, launches, verdict, baseline) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
         return len(rows)
+
+    def add_gap(self, name: str, started: datetime, suite: str, problem: str) -> None:
+        """Add a run that left no results. It shows as a gap in every cell that its suite has measured before."""
+        with self._errors(), self._connection:
+            self._connection.execute(
+                "INSERT INTO run (name, started, device, versions, suite, problem) VALUES (?, ?, '', '{}', ?, ?)",
+                (name, started.timestamp(), suite, problem),
+            )
 
     def _series_of(self, device: str, cell: CellResult) -> int:
         """The identifier of a cell's series, made if there is none; unit, kind and direction follow the newest run."""
@@ -169,19 +233,65 @@ class History:
         return [Series(*row) for row in rows]
 
     def points(self, series: Series, last: int | None = None) -> list[Point]:
-        """The points of a series, oldest first; `last` keeps the newest so many."""
+        """The points of a series, oldest first; `last` keeps the newest so many. A run without results is one too."""
         with self._errors():
             rows = self._connection.execute(
-                "SELECT run.name, point.started, value, text, launches, verdict FROM point JOIN run ON run.id = run "
-                "WHERE series = ? ORDER BY point.started DESC, run DESC LIMIT ?",
-                (series.identifier, -1 if last is None else last),
+                "SELECT name, point.started AS at, value, text, launches, verdict, baseline "
+                "FROM point JOIN run ON run.id = run WHERE series = :series "
+                "UNION ALL SELECT name, started, NULL, NULL, 0, :gap, NULL FROM run WHERE problem IS NOT NULL "
+                "AND suite IN (SELECT suite FROM point JOIN run ON run.id = run WHERE series = :series) "
+                "AND started > (SELECT min(started) FROM point WHERE series = :series) "
+                "ORDER BY at DESC, name DESC LIMIT :last",
+                {"series": series.identifier, "gap": NOT_RECORDED, "last": -1 if last is None else last},
             ).fetchall()
         return [Point(name, datetime.fromtimestamp(when, UTC), *rest) for name, when, *rest in reversed(rows)]
+
+    def facts(self, run: str) -> RunFacts:
+        """What is kept of a run that is there."""
+        with self._errors():
+            key, started, versions, machine, command = self._connection.execute(
+                "SELECT id, started, versions, machine, command FROM run WHERE name = ?", (run,)
+            ).fetchone()
+            setups = self._connection.execute(
+                "SELECT name, document FROM launch JOIN setup ON hash = setup WHERE run = ? ORDER BY name", (key,)
+            ).fetchall()
+        return RunFacts(
+            name=run,
+            started=datetime.fromtimestamp(started, UTC),
+            versions=json.loads(versions),
+            machine=json.loads(machine or "{}"),
+            command=command,
+            setups={name: json.loads(document) for name, document in setups},
+        )
+
+    def run_before(self, run: str) -> str | None:
+        """The newest run before a run that has results, of the same suite on the same device class; None for none."""
+        with self._errors():
+            row = self._connection.execute(
+                "SELECT earlier.name FROM run AS earlier JOIN run AS own ON own.name = ? WHERE earlier.problem IS NULL "
+                "AND earlier.suite IS own.suite AND earlier.device = own.device AND earlier.started < own.started "
+                "ORDER BY earlier.started DESC, earlier.name DESC LIMIT 1",
+                (run,),
+            ).fetchone()
+        return None if row is None else row[0]
 
     def count(self) -> int:
         """How many points there are."""
         with self._errors():
             return int(self._connection.execute("SELECT count(*) FROM point").fetchone()[0])
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, sort_keys=True)
+
+
+def _setups(run: RunResults) -> dict[str, str]:
+    """How each launch was started, as JSON by its name; both arms of a comparison, told apart by theirs."""
+    setups = {}
+    for record in run.launches:
+        for launch, arm in zip(record.launches, ("", " (b)")):
+            setups[record.launch_name + arm] = _json({"arguments": launch.arguments, "environment": launch.environment})
+    return setups
 
 
 def _number(value: Value | None) -> float | None:

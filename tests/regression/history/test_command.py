@@ -76,7 +76,7 @@ def test_the_command_adds_shows_and_finds_a_step(tmp_path, store, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 4
 
     assert command("changes", "--store", store) == 1
-    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
     assert [line.split()[1] for line in lines] == ["itl_ms.median", "output_throughput"]
     assert "step of +" in lines[0] and "(worse)" in lines[0] and "(better)" in lines[1]
     assert command("changes", "--store", store, "--metric", "output_throughput") == 0

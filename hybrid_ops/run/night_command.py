@@ -1,0 +1,68 @@
+"""`hybrid-perf night`: a whole night as one command with one exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from hybrid_ops.errors import CannotWrite
+from hybrid_ops.run.night import DEVICE_SUITES, MEANINGS, SERVING_LOAD, Findings, Night, NightOptions, Status
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "night",
+        help="measure, keep the history, find changes; one exit status",
+        description="Run the suite and a serving load, add both to the history and look for change points and drift. "
+        "Exit status: " + ", ".join(f"{status.value} {meaning}" for status, meaning in MEANINGS.items()) + ".",
+    )
+    parser.add_argument("--device", choices=sorted(DEVICE_SUITES), default="cuda", help="default cuda")
+    suites = ", ".join(f"{suite} on {device}" for device, suite in DEVICE_SUITES.items())
+    parser.add_argument("--suite", metavar="NAME", help=f"default {suites}")
+    parser.add_argument(
+        "--serving",
+        metavar="EXPRESSION",
+        default=SERVING_LOAD,
+        help=f"the cases of the second run, as pytest's -k has them (default {SERVING_LOAD})",
+    )
+    parser.add_argument("--no-serving", action="store_true", help="leave the second run out")
+    parser.add_argument(
+        "--results", type=Path, default=Path("perf_results"), metavar="DIR", help="default perf_results"
+    )
+    parser.add_argument("--store", type=Path, metavar="FILE", help="the history (default DIR/history.sqlite)")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="further arguments of pytest, after --")
+    parser.set_defaults(run=run, bad_input=Status.BAD_INPUT.value)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a night, and say in the last line what it found. Raises InputError for bad input."""
+    options = NightOptions(
+        device=args.device,
+        results=args.results,
+        suite=args.suite,
+        store=args.store,
+        serving=None if args.no_serving else args.serving,
+        arguments=args.arguments,
+    )
+    try:
+        findings = Night(options).run()
+    except CannotWrite as error:
+        findings = Findings(unmeasured=[str(error)])
+    _tell_workflow(findings)
+    print(findings.last_line)
+    return findings.status.value
+
+
+def _tell_workflow(findings: Findings) -> None:
+    """Show the summaries on the page of a GitHub Actions job, where the night is one."""
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not page:
+        return
+    parts = [findings.last_line, *(path.read_text(encoding="utf-8") for path in findings.summaries)]
+    try:
+        with Path(page).open("a", encoding="utf-8") as file:
+            file.write("\n\n".join(parts))
+    except OSError as error:
+        print(f"hybrid-perf night: {page}: the job's summary cannot be written: {error.strerror}", file=sys.stderr)
