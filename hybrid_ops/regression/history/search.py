@@ -77,8 +77,8 @@ def find_changes(
         if change.kind is ChangeKind.DRIFT:
             good, bad = points[change.index], points[-1]
         gap = sum(point.value is None for point in everything[everything.index(good) : everything.index(bad)])
-        # What the first night of the change was compared with is no longer the baseline.
-        accepted = points[-1].baseline != points[change.index].baseline
+        # There is a baseline, and it is no longer the one that the first night of the change was compared with.
+        accepted = points[-1].baseline not in (None, points[change.index].baseline)
         result.append(FoundChange(series, change, good, bad, gap, accepted))
     return result
 

@@ -25,7 +25,7 @@ def history(tmp_path: Path) -> Iterator[History]:
         yield opened
 
 
-def add(history: History, night: int, value: float, baseline: float = 2.0, **fields: Any) -> None:
+def add(history: History, night: int, value: float, baseline: float | None = 2.0, **fields: Any) -> None:
     row = cell(value, baseline=baseline)
     history.add(RunResults.model_validate(results(night, [row], **fields)), "quick")
 
@@ -82,7 +82,9 @@ def test_a_change_is_accepted_by_a_new_baseline_and_not_by_time(history: History
     step(history)
     [series] = history.series()
     assert len(open_regressions(history, [series])) == 1
-    add(history, 2 * STEP_AT, 2.5, baseline=2.5)
+    add(history, 2 * STEP_AT, 2.5, baseline=None)  # of another definition: nobody has recorded anything
+    assert len(open_regressions(history, [series])) == 1
+    add(history, 2 * STEP_AT + 1, 2.5, baseline=2.5)
     [found] = changes(history)
     assert found.is_worse and found.is_accepted
     assert "(worse, accepted since)" in found.lines(history)[0]
