@@ -138,7 +138,7 @@ class Sorting(Engine):
     operations: ClassVar[frozenset[str]] = frozenset({SORT.name})
 
 
-class SortWorkload(Workload):
+class SortedNumbers(Workload):
     """An entry of the section `sorts` of a suites file."""
 
     numbers: int = Field(gt=0)
@@ -154,7 +154,7 @@ class Sorts(Procedure):
 
     name: ClassVar[str] = "sorting"
     section: ClassVar[str] = "sorts"
-    definition_type: ClassVar[type[Definition]] = SortWorkload
+    definition_type: ClassVar[type[Definition]] = SortedNumbers
     operations: ClassVar[frozenset[str]] = frozenset({SORT.name})
     metrics: ClassVar[tuple[Metric, ...]] = (SORT_MS, COMPARISONS)
     pace: ClassVar[str | None] = SORT_MS.name
@@ -163,18 +163,18 @@ class Sorts(Procedure):
     details_key: ClassVar[str | None] = "sorts"
 
     def cases(self, asked: Asked) -> list[Case]:
-        assert isinstance(asked.definition, SortWorkload)
+        assert isinstance(asked.definition, SortedNumbers)
         return [Case(asked.spec(), asked.name, asked.definition, self)]
 
     def iterate(self, iteration: Iteration) -> Mapping[str, Value]:
-        workload = workload_of(iteration.case, SortWorkload)
+        workload = workload_of(iteration.case, SortedNumbers)
         sample = iteration.worker.ask(SORT, iteration.patience, numbers=workload.numbers, seed=workload.seed)
         if not sample.is_sorted:
             raise NotAMeasurement("the numbers are not in order")
         return {SORT_MS.name: 1e3 * sample.seconds, COMPARISONS.name: sample.comparisons}
 
     def details(self, case: Case) -> dict[str, Any] | None:
-        workload = workload_of(case, SortWorkload)
+        workload = workload_of(case, SortedNumbers)
         return {"numbers": workload.numbers, "algorithm": case.spec.engine_arguments["algorithm"]}
 
 
