@@ -85,7 +85,8 @@ class CaseBaseline(StrictModel):
         for name, cell in metrics.items():
             metric = find_metric(name)
             if metric is None:
-                raise ValueError(f"unknown metric {name!r}; see `hybrid_ops/measure/procedures/` for the names")
+                where = "see `hybrid_ops/measure/procedures/` for the names, or load the plugin that has it"
+                raise ValueError(f"unknown metric {name!r}; {where}")
             if metric.kind is Kind.EXACT:
                 if cell.tolerance is not None or cell.launches or cell.outliers:
                     raise ValueError(f"{name} is exact: it has no tolerance and no launches")
