@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from hybrid_ops.errors import InputError
-from hybrid_ops.regression.results import read_results
+from hybrid_ops.regression.results import RESULTS_FILE, read_results
 from hybrid_ops.report.comparison_tables import write_files
 from hybrid_ops.report.plots import FORMATS
 
@@ -25,11 +25,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files and print their paths. Raises InputError for results that have no whole comparison."""
-    folder = args.results if args.results.is_dir() else args.results.parent
-    run_results = read_results(args.results)
+    path = args.results / RESULTS_FILE if args.results.is_dir() else args.results
+    run_results = read_results(path)
     try:
-        written = write_files(run_results, args.output_dir or folder, args.format)
+        written = write_files(run_results, args.output_dir or path.parent, args.format)
     except InputError as error:
-        raise InputError(f"{args.results}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     print("\n".join(map(str, written)))
     return 0

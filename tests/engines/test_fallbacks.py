@@ -123,7 +123,7 @@ def test_bfloat16_without_prefix_caching(name: str, shared: Engine, tmp_path: Pa
 def test_without_the_fallbacks_the_engine_fails(tmp_path: Path) -> None:
     """What the fallbacks are for. A vLLM that mends one of these fails here: then its fallback can go."""
     failures = {
-        "mamba-tiny": "Dimension out of range",
+        "mamba-tiny": "Dimension out of range|no attribute 'selective_scan_fwd'",  # by the processor's vector units
         "olmo-hybrid-tiny": "module 'triton' has no attribute 'set_allocator'",
         "mamba2-tiny": "index .* is out of bounds",
     }
@@ -137,4 +137,6 @@ def test_without_the_fallbacks_the_engine_fails(tmp_path: Path) -> None:
         random_model("hybrid", tmp_path / "hybrid")
         bare.load(tmp_path / "hybrid", **FEW_BLOCKS)
         answers = bare.generate(FEW_BLOCKS_PROMPTS, GENERATED, steps_between=1)
-        assert torch.cat([log_probabilities(answer) for answer in answers]).isnan().any()
+        # Seen with vLLM's AVX-512 kernels only: those for AVX2 gave finite numbers on the same blocks.
+        if torch.cpu._is_avx512_supported():
+            assert torch.cat([log_probabilities(answer) for answer in answers]).isnan().any()

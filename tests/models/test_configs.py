@@ -15,7 +15,10 @@ def test_the_zoo_has_every_family():
 
 
 def test_every_entry_of_the_zoo_is_read():
-    for entry in load_zoo().values():
+    # The layers by themselves are no model: their configuration is a shape.
+    models = [entry for entry in load_zoo().values() if entry.engine != "layers"]
+    assert len(models) == len(load_zoo()) - 1
+    for entry in models:
         assert load_model(entry.config_path).parameters > 0
 
 

@@ -21,6 +21,8 @@ suites:
   quick: [brief]
   full: [brief, wide]
 """
+LEAN = ("-p", "no:hypothesispytest", "-p", "no:anyio")
+"""Plugins of pytest that these runs do not need: importing them takes as long as everything else in a run."""
 TEST_FILE = """
 import pytest
 from hybrid_ops.plugin import check
@@ -49,6 +51,8 @@ class Suite:
         (self.root / "leases").mkdir()
         pytester._monkeypatch.setenv("TMPDIR", str(self.root / "leases"))
         # The run must test this checkout, even where another one is installed (as in a second git worktree).
+        # Pytest rewrites the assertions of plugins, and would do so in each run if it could not keep what it made.
+        pytester._monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         pytester._monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         self.models: dict[str, dict[str, Any]] = {}
 
@@ -73,6 +77,7 @@ class Suite:
             "--perf-foreign-cpu=100%",
             "--perf-models=zoo.yaml",
             "--perf-workloads=workloads.yaml",
+            *LEAN,
             "-k",
             " or ".join(re.escape(name) + "/" for name in self.models),
         ]

@@ -39,5 +39,5 @@ def test_the_program_prints_one_table_a_model(capsys, monkeypatch):
     printed = capsys.readouterr().out
     for model in MODELS:
         assert f"### {model.name}" in printed
-    assert printed.count("| ours, A/B pairs |") == len(MODELS) + 1
+    assert printed.count("| ours, A/B pairs ") == len(MODELS) + 1
     assert "seed" in printed.splitlines()[-1]
