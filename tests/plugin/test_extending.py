@@ -172,7 +172,6 @@ def test_arms_are_compared_pair_by_pair_under_an_interpreter_that_has_nothing_of
     [pair, *_] = results["launches"]
     assert [launch["arguments"]["algorithm"] for launch in pair["arms"]] == ["merge", "insertion"]
     assert list(pair["log_ratios"]["sorter/thousand"]) == ["sort_ms"]
-    assert pair["log_ratios"]["sorter/thousand"]["sort_ms"] > 0
 
 
 LIARS = '''
