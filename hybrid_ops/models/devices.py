@@ -8,14 +8,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.yaml_files import StrictModel, load_schema
 
+if TYPE_CHECKING:  # it takes two seconds to import, which only a measurement needs
+    import torch
+
 DEVICES_FILE = Path(__file__).parent / "devices.yaml"
 DEVICES_SCHEMA_VERSION = 1
+PRODUCTS_AT_LEAST = 4
+"""How many products of two matrices are to fit into the time for which a processor is measured."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,15 @@ def measure_cpu(dtype: str = "bfloat16", threads: int | None = None, seconds: fl
 
     The product is of two square matrices of 1024, the copy of 256 MiB (beyond any cache), each repeated for about
     `seconds`. `threads` defaults to torch's own number. These are rates reached, not a maker's: a utilisation against
-    them can exceed 1.
+    them can exceed 1. A processor without instructions for `dtype` can take seconds for one product of that size: then
+    the matrices are smaller.
     """
     import torch
 
     kept = torch.get_num_threads()
     torch.set_num_threads(threads or kept)
     try:
-        kind = getattr(torch, dtype)
-        size = 1024
-        left, right = torch.ones(size, size, dtype=kind), torch.ones(size, size, dtype=kind)
-        product = torch.empty(size, size, dtype=kind)
-        flops = 2 * size**3 / _best_time(lambda: torch.mm(left, right, out=product), seconds)
+        flops = _best_flops(getattr(torch, dtype), seconds)
         origin = torch.ones(1 << 28, dtype=torch.uint8)
         copy = torch.zeros_like(origin)
         bandwidth = 2 * origin.numel() / _best_time(lambda: copy.copy_(origin), seconds)
@@ -95,6 +98,21 @@ def measure_cpu(dtype: str = "bfloat16", threads: int | None = None, seconds: fl
     finally:
         torch.set_num_threads(kept)
     return DevicePeaks("cpu", {dtype: flops}, bandwidth, None, f"measured here, {used} threads")
+
+
+def _best_flops(kind: torch.dtype, seconds: float) -> float:
+    """FLOP/s of products of square matrices: of 1024, or of the largest size of which several fit into `seconds`."""
+    import torch
+
+    def product(size: int) -> Callable[[], object]:
+        left, right = torch.ones(size, size, dtype=kind), torch.ones(size, size, dtype=kind)
+        return functools.partial(torch.mm, left, right, out=torch.empty(size, size, dtype=kind))
+
+    size = 256
+    # Twice the size is eight times the work.
+    while size < 1024 and PRODUCTS_AT_LEAST * 8 * _best_time(product(size), 0.0) < seconds:
+        size *= 2
+    return 2 * size**3 / _best_time(product(size), seconds)
 
 
 def _best_time(work: Callable[[], object], seconds: float) -> float:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_ops.regression.update import LAUNCHES_OF_AN_UPDATE
 from tests.plugin.suite import Suite
 from tests.serving.conftest import FAKE_COMMAND, FAKE_SERVER
 from tests.serving.fake_server import STATUS_500
@@ -37,6 +36,7 @@ suites:
   quick: [load]
   refused: [load, refused]
 """
+CASES = "fake/load or fake/refused or stand-in/load-c1-"
 TEST_FILE = """
 import pytest
 from hybrid_ops.plugin import check
@@ -77,10 +77,13 @@ def running_server() -> Iterator[str]:
 
 def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
     serving_suite.add_model("fake", server_command=[*FAKE_COMMAND, "--tells", "/version"])
-    result = serving_suite.run("--perf-suite=refused", "--perf-launches=1", "-v")
+    # The next launch's worker waits in another folder while the first server is under load.
+    stand_in = [*FAKE_COMMAND, "--tells", "/props", "--replaced", "selective_scan"]
+    serving_suite.add_model("stand-in", server_command=stand_in)
+    result = serving_suite.run("--perf-suite=refused", "--perf-launches=1", "-v", "-k", CASES)
     verdicts = serving_suite.verdicts()
     assert {verdict for cell, verdict in verdicts.items() if "/refused-" in cell} == {"failed-to-run"}
-    assert {verdict for cell, verdict in verdicts.items() if "/load-" in cell} <= {
+    assert {verdict for cell, verdict in verdicts.items() if cell.startswith("fake/load-")} <= {
         "missing-baseline",
         "invalid-environment",
     }
@@ -100,34 +103,17 @@ def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
     ):
         result.stdout.fnmatch_lines([line])
     [written] = serving_suite.root.glob("perf_results/*/serving.txt")
-    assert written.read_text().count("Serving Benchmark Result") == 3
+    assert written.read_text().count("Serving Benchmark Result") == 3 + 1
     document = serving_suite.results()
-    assert document["launches"][0]["facts"]["versions"] == {"vllm": "9.9.fake"}, "the server's own, not this machine's"
-    assert document["versions"].keys() == {"python", "hybrid-ops", "source", "vllm"}
+    launches = {case.partition("/")[0]: launch for launch in document["launches"] for case in launch["cases"]}
+    assert all((Path(launch["log"]).parent / "server.log").is_file() for launch in launches.values())
+    assert launches["fake"]["facts"]["versions"] == {"vllm": "9.9.fake"}, "the server's own, not this machine's"
+    assert document["versions"].keys() == {"python", "hybrid-ops", "source", "vllm", "llama.cpp"}
 
-
-def test_an_update_launches_the_server_often_enough_to_record_it(serving_suite: Suite) -> None:
-    serving_suite.add_model("fake", server_command=list(FAKE_COMMAND))
-    serving_suite.run("--update-baselines", "-k", "fake/load-c1-output_throughput")
-    document = serving_suite.results()
-    assert len(document["launches"]) >= LAUNCHES_OF_AN_UPDATE
-    assert document["update"]["refused"] == {}
-    # Each launch keeps its server's log, also where its worker had waited for it in another folder.
-    assert all((Path(launch["log"]).parent / "server.log").is_file() for launch in document["launches"])
-    recorded = serving_suite.baseline("fake", "fake/load-c1", "output_throughput")
-    assert len(recorded["launches"]) >= LAUNCHES_OF_AN_UPDATE
-
-
-def test_loads_on_reference_kernels_are_shown_and_not_judged(serving_suite: Suite) -> None:
-    command = [*FAKE_COMMAND, "--tells", "/props", "--replaced", "selective_scan"]
-    serving_suite.add_model("fake", server_command=command)
-    result = serving_suite.run("--perf-launches=1", "-v", "-k", "fake/load-c1-")
-    assert result.ret == 0, result.stdout.str()
-    document = serving_suite.results()
-    [launch] = document["launches"]
-    assert launch["facts"]["reference_kernels"] == ["selective_scan"]
-    assert launch["facts"]["versions"] == {"llama.cpp": "b1-fake"}
-    reasons = {cell["metric"]: (cell["verdict"], cell["reason"]) for cell in document["cells"] if cell["value"]}
+    assert launches["stand-in"]["facts"]["reference_kernels"] == ["selective_scan"]
+    assert launches["stand-in"]["facts"]["versions"] == {"llama.cpp": "b1-fake"}
+    reasons = {cell["metric"]: (cell["verdict"], cell["reason"]) for cell in document["cells"]
+               if cell["case"] == "stand-in/load-c1" and cell["value"]}  # fmt: skip
     assert reasons["output_throughput"] == ("pass", "Not judged: measured on reference kernels (selective_scan).")
     assert reasons["completed"][0] == "missing-baseline", "what is exact counts, whichever kernel computed it"
 
