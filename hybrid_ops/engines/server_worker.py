@@ -94,8 +94,8 @@ class ServerWorker:
         started = time.monotonic()
         os.chdir(folder)  # a worker that has waited for its launch was started in another folder, which goes with it
         self.tokenizer = model
-        self._import.start()  # beside the server's start, which takes longer
         if url is None:
+            self._import.start()  # beside the server's start, which takes longer
             self.name = names[0]
             port = free_port()
             self.url = f"http://127.0.0.1:{port}"
@@ -112,6 +112,8 @@ class ServerWorker:
         if not found:
             raise ServerError(f"the server at {self.url} serves {', '.join(served) or 'no model'}, not {names[0]}")
         self.name = found[0]
+        if url is not None:
+            self._import.start()  # a running server that is not the one asked for is refused without it
         load_seconds = time.monotonic() - started
         self._import.join()
         return LoadFacts(

@@ -108,7 +108,7 @@ def test_float32_with_prefix_caching(name: str, shared: Engine, tmp_path: Path) 
     assert errors(model, again).abs().max() < FLOAT32
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["mamba-tiny", "olmo-hybrid-tiny", "nemotron-h-tiny"])  # one for each fallback
 def test_bfloat16_without_prefix_caching(name: str, shared: Engine, tmp_path: Path) -> None:
     model = build(name, tmp_path).to(torch.bfloat16)
     shared.load(tmp_path, dtype="bfloat16", max_num_batched_tokens=192, enable_prefix_caching=False)
