@@ -93,8 +93,8 @@ def stored_runs(history: History) -> list[StoredRun]:
 def nights_until(history: History, night: str | None = None, device: str | None = None) -> Nights:
     """The nights of a device class up to `night`, which is the newest one unless it is named.
 
-    The device class is that of the last night. Runs that were added by hand have no suite; they are nights of their own,
-    apart from those that `hybrid-perf night` has kept. Raises InputError where there is no such night.
+    The device class is that of the last night. Runs that were added by hand have no suite; they are nights of their
+    own, apart from those that `hybrid-perf night` has kept. Raises InputError where there is no such night.
     """
     runs = [run for run in stored_runs(history) if device is None or run.device in (device, "")]
     last = runs[-1].night if runs and night is None else night
@@ -134,8 +134,8 @@ def cells_of(history: History, run: StoredRun) -> list[StoredCell]:
     """The cells of a run."""
     # By each series' key, which holds time and run: a search for the run alone would read every point.
     rows = history.read(
-        "SELECT cell, metric, unit, kind, direction, engine, verdict, coalesce(value, text), baseline, tolerance, reason "
-        "FROM run CROSS JOIN series ON series.device = run.device CROSS JOIN point ON point.series = series.id "
+        "SELECT cell, metric, unit, kind, direction, engine, verdict, coalesce(value, text), baseline, tolerance, "
+        "reason FROM run CROSS JOIN series ON series.device = run.device CROSS JOIN point ON point.series = series.id "
         "AND point.started = run.started AND point.run = run.id WHERE run.name = ? ORDER BY cell, metric",
         (run.name,),
     )

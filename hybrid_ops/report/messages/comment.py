@@ -1,4 +1,4 @@
-"""The comment on a pull request: what its runs show, with what it has told inside it, so that it needs no other storage."""
+"""The comment on a pull request: what its runs show. It has inside what it has told, so it needs no other storage."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from hybrid_ops.errors import InputError
+from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.messages.causes import Cause, bad_keys, news_since, told_after
 from hybrid_ops.report.messages.commands import commands
@@ -44,8 +45,8 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 """The names that keep several comments on one pull request apart."""
 MOST_BYTES = 8 << 20
 """What a comment may unpack to: anyone may write comments, so what is read from them is bounded."""
-_Cell = tuple[str, str, str, str, str | None, float | None, float, str | None]
-"""Engine, aspect, case, metric, worse since, size, tolerance, unmeasured since."""
+_Cell = tuple[str, str, str, str, str | None, float | None, float, Value | None, str | None]
+"""Engine, aspect, case, metric, and the fields of its state behind what was seen of it."""
 _TOLD: TypeAdapter[tuple[list[_Cell], list[tuple[str, str, bool, float | None]]]] = TypeAdapter(
     tuple[list[_Cell], list[tuple[str, str, bool, float | None]]]
 )
@@ -81,9 +82,9 @@ def remembered(body: str, name: str) -> Remembered:
     except (binascii.Error, zlib.error, ValidationError, ValueError):
         return Remembered()
     states = {}
-    for engine, aspect, case, metric, worse_since, size, tolerance, unmeasured_since in cells:
+    for engine, aspect, case, metric, since, size, tolerance, baseline, unmeasured_since in cells:
         seen = Seen(case, metric, engine, aspect, Condition.UNDECIDED, "not measured in this run", run="")
-        states[case, metric] = CellState(seen, worse_since, size, tolerance, unmeasured_since)
+        states[case, metric] = CellState(seen, since, size, tolerance, baseline, unmeasured_since)
     return Remembered(states, {Cause(engine, of, unmeasured): size for engine, of, unmeasured, size in told})
 
 
@@ -96,6 +97,7 @@ def _packed(states: States, told: Mapping[Cause, float | None]) -> str:
             state.worse_since,
             state.size,
             state.tolerance,
+            state.baseline,
             state.unmeasured_since,
         )
         for key, state in states.items()

@@ -10,7 +10,7 @@ from hybrid_ops.measure.procedures import headline_metrics
 from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.messages.causes import News, NewsKind, size_of
-from hybrid_ops.report.messages.states import BASELINE, NO_RESULTS, CellState, Condition, States
+from hybrid_ops.report.messages.states import BASELINE, NO_RESULTS, CellState, Condition, States, is_accepted
 from hybrid_ops.report.messages.text import Code, Entry, Part, Text
 from hybrid_ops.report.numbers import show, show_change
 
@@ -114,7 +114,7 @@ def recovered_entries(cells: Sequence[CellState], before: States, after: States)
     """What is fine again, and whether an update has made it so."""
     entries = []
     for group, metric in grouped(cells):
-        accepted = [state for state in group if _is_accepted(state, before)]
+        accepted = [state for state in group if is_accepted(before[state.seen.key], state.seen)]
         known = [state for state in group if state.seen.verdict == Verdict.EXPECTED_FAILURE]
         told = "" if len(group) == 1 else f"{_of_all(group, metric, after)} "
         told += "fine again"
@@ -135,8 +135,8 @@ def _measured_again(cells: Sequence[CellState]) -> Entry:
 def grouped(cells: Sequence[CellState]) -> list[tuple[list[CellState], str | None]]:
     """Cells by what a reader takes for one thing, each group with its metric where that is what its cells share.
 
-    First engines of which several cells are bad, then metrics that are bad on several engines, then what is left of each
-    engine.
+    First engines of which several cells are bad, then metrics that are bad on several engines, then what is left of
+    each engine.
     """
     groups: list[tuple[list[CellState], str | None]] = []
     left = list(cells)
@@ -210,12 +210,6 @@ def _change(value: Value | None, baseline: Value | None) -> float | None:
     if isinstance(value, str | None) or isinstance(baseline, str | None) or baseline == 0:
         return None
     return float(value) / float(baseline) - 1
-
-
-def _is_accepted(state: CellState, before: States) -> bool:
-    """Whether the cell is compared with another baseline than when it was worse."""
-    known = before.get(state.seen.key)
-    return known is not None and known.seen.baseline not in (None, state.seen.baseline)
 
 
 def _amount(size: float) -> str:

@@ -11,7 +11,7 @@ from hybrid_ops.regression.history.nights import Nights, StoredRun, cells_of
 from hybrid_ops.report.messages.causes import News, NewsKind, Told, bad_keys, news_since, told_after
 from hybrid_ops.report.messages.changes import changes_since
 from hybrid_ops.report.messages.commands import commands
-from hybrid_ops.report.messages.entries import BAD_NEWS, cells_of_kind, counts, news_parts, still_bad
+from hybrid_ops.report.messages.entries import BAD_NEWS, cells_of_kind, count_cells, counts, news_parts, still_bad
 from hybrid_ops.report.messages.states import States, seen_in_night, states_after
 from hybrid_ops.report.messages.text import Code, Link, Message, Part, Text
 from hybrid_ops.report.summary import SUMMARY_FILE
@@ -86,7 +86,7 @@ def night_news(nights: Nights, told: int, results: Path, link: str | None) -> Ni
     )
     notes: list[Text] = [note for run in tonight.runs if not run.problem for note in _notes(nights, run, told, news)]
     if still := len(still_bad(news, after.states)):
-        notes.append((f"still bad, as told before: {still} of {len(after.states)} cells",))
+        notes.append((f"still bad, as told before: {count_cells(still)}",))
     summaries = ", ".join(str(results / run.name / SUMMARY_FILE) for run in tonight.runs if not run.problem)
     if summaries:
         notes.append(("summary: ", Code(summaries)))

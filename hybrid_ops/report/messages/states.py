@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hybrid_ops.measure.metrics import Direction, Kind
@@ -101,6 +101,8 @@ class CellState:
     size: float | None = None
     """How much worse the last run that showed it worse had it; None where that is no number."""
     tolerance: float = 0.0
+    baseline: Value | None = None
+    """What that run compared it with."""
     unmeasured_since: str | None = None
     """The first run that could not measure it, while no later one could."""
 
@@ -117,19 +119,44 @@ States = Mapping[Key, CellState]
 
 
 def states_after(states: States, seen: Iterable[Seen]) -> dict[Key, CellState]:
-    """What is known after a further run."""
-    return {**states, **{one.key: _next(states.get(one.key), one) for one in seen}}
+    """What is known after a further run.
+
+    A cell that is undecided stays as it was known, with two exceptions: a new baseline accepts what was worse, and a
+    cell goes with the others of its engine and aspect where none of these is worse now and as many are fine again. Else
+    one noisy cell would keep a repaired engine bad for weeks.
+    """
+    found = {one.key: _next(states.get(one.key), one) for one in seen}
+    aspects: dict[tuple[str, str], list[CellState]] = {}
+    for key, state in states.items():
+        if state.is_worse:
+            aspects.setdefault((state.seen.engine, state.seen.aspect), []).append(found.get(key, state))
+    for cells in aspects.values():
+        open_cells = [state for state in cells if state.is_worse]
+        undecided = [
+            found.get(state.seen.key) is state and state.seen.condition is Condition.UNDECIDED for state in open_cells
+        ]
+        if all(undecided) and len(cells) >= 2 * len(open_cells):
+            found |= {state.seen.key: CellState(state.seen) for state in open_cells}
+    return {**states, **found}
 
 
 def _next(before: CellState | None, seen: Seen) -> CellState:
-    worse_since, size, tolerance, unmeasured_since = None, None, 0.0, None
-    if before is not None and seen.condition is not Condition.FINE:
-        worse_since, size, tolerance = before.worse_since, before.size, before.tolerance
     if seen.condition is Condition.WORSE:
-        worse_since, size, tolerance = worse_since or seen.run, seen.size, seen.tolerance
+        since = before.worse_since if before is not None else None
+        return CellState(seen, since or seen.run, seen.size, seen.tolerance, seen.baseline)
+    known = CellState(seen)
+    if before is not None and seen.condition is not Condition.FINE:
+        is_known_no_more = seen.condition is Condition.UNDECIDED and is_accepted(before, seen)
+        known = known if is_known_no_more else replace(before, seen=seen, unmeasured_since=None)
     if seen.condition is Condition.UNMEASURED:
-        unmeasured_since = (before.unmeasured_since if before is not None else None) or seen.run
-    return CellState(seen, worse_since, size, tolerance, unmeasured_since)
+        since = before.unmeasured_since if before is not None else None
+        return replace(known, unmeasured_since=since or seen.run)
+    return known
+
+
+def is_accepted(before: CellState, seen: Seen) -> bool:
+    """Whether a cell that was worse is compared with another baseline now."""
+    return before.is_worse and None not in (before.baseline, seen.baseline) and before.baseline != seen.baseline
 
 
 def is_beyond(size: float | None, told: float | None, tolerance: float) -> bool:
@@ -147,7 +174,7 @@ def seen_in_results(run: RunResults) -> list[Seen]:
 
 def seen_in_night(run: StoredRun, cells: Iterable[StoredCell]) -> list[Seen]:
     """The cells of a stored run, and one that stands for its suite's results, which a gap lacks."""
-    suite = run.suite or run.name
+    suite = run.suite or ""
     gap = run.problem is not None
     whole = Seen(
         case=suite,

@@ -149,6 +149,26 @@ def test_a_noisy_cell_of_a_told_engine_is_no_news(store: Store) -> None:
     assert store.told() == "", "what is undecided stays as it was known"
 
 
+def test_a_noisy_cell_does_not_keep_a_repaired_engine_bad(store: Store) -> None:
+    store.night(*engine())
+    store.night(*engine(factor=1.4))
+    store.night(*engine()[:1], *engine(verdict="inconclusive")[1:])
+    assert store.told() == "", "two of three cells are undecided"
+    store.night(*engine(factor=1.4))
+    assert store.told() == ""
+    store.night(*engine()[:2], *engine(verdict="inconclusive")[2:])
+    assert "3 of 3 cells fine again" in store.told()
+    store.night(*engine(factor=1.4))
+    assert "*New*" in store.told()
+
+
+def test_a_new_baseline_accepts_what_is_then_undecided(store: Store) -> None:
+    store.night(*engine())
+    store.night(*engine(factor=1.4))
+    store.night(*[{**one, "verdict": "inconclusive", "baseline": one["value"]} for one in engine(factor=1.4)])
+    assert "the baseline was recorded anew for 3" in store.told()
+
+
 def test_memory_is_another_cause_than_pace(store: Store) -> None:
     def memory(value: float, verdict: str) -> dict[str, Any]:
         told = {"metric": "peak_memory_bytes", "unit": "B", "baseline": 1024.0, "tolerance": 0.05}
@@ -159,7 +179,7 @@ def test_memory_is_another_cause_than_pace(store: Store) -> None:
     store.night(*engine(factor=1.4), memory(2048.0, "slower"))
     said = store.told()
     assert "`llama-tiny/short peak_memory_bytes`: slower, 100 % worse" in said
-    assert "still bad, as told before: 3 of " in said
+    assert "still bad, as told before: 3 cells" in said
 
 
 def test_one_metric_over_many_engines_is_one_entry_and_so_is_one_error(store: Store) -> None:
