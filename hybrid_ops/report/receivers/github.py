@@ -37,9 +37,10 @@ class GitHub(Forge):
     def open_issue(self, title: str, body: str) -> None:
         made = self._api.call("POST", self._issues, {"title": title, "body": body, "labels": [ISSUE_LABEL]})
         if not made.get("labels"):  # GitHub leaves out, without a word, what a token may not set
+            self.close_issue(made["number"])
             raise NotTold(
-                f"issue {made.get('number')} was opened without the label {ISSUE_LABEL}, which finds it again: "
-                "add it by hand, and give the token the right to label issues"
+                f"issue {made['number']} got no label {ISSUE_LABEL}, without which it is not found again, and was "
+                "closed: give the token the right to label issues"
             )
 
     def comment_on_issue(self, issue: int, body: str) -> None:

@@ -30,6 +30,7 @@ class Forge(ThreadingHTTPServer):
         self.tokens: list[str | None] = []
         self.fault: int | str | None = None
         """A status that it answers with, `hang`, `drop`, or `no json`."""
+        self.may_label = True
         self.is_over = threading.Event()
 
     @property
@@ -95,7 +96,8 @@ class Handler(BaseHTTPRequestHandler):
             self.page([issue for issue in forge.issues if issue["state"] == "open"], query)
         elif re.fullmatch(r"POST /(repos|projects)/own(/|%2F)repo/issues", asked):
             number = len(forge.issues) + 1
-            forge.issues.append({**body, "number": number, "iid": number, "state": "open"})
+            labels = body["labels"] if forge.may_label else []
+            forge.issues.append({**body, "labels": labels, "number": number, "iid": number, "state": "open"})
             self.answer(201, forge.issues[-1])
         elif re.fullmatch(r"POST /(repos|projects)/own(/|%2F)repo/issues/\d+/(comments|notes)", asked):
             forge.notes_of_issues.append(body["body"])

@@ -158,6 +158,13 @@ def test_an_issue_is_opened_told_and_closed(notifier: Notifier, forge: Forge, ki
     assert set(forge.tokens) == {f"Bearer {TOKEN}"}
 
 
+def test_an_issue_that_could_not_be_found_again_is_not_left_open(notifier: Notifier, forge: Forge) -> None:
+    forge.may_label = False
+    notifier.night(*engine(factor=1.4))
+    assert "issue 1 got no label hybrid-perf" in notifier.issue(code=1)
+    assert [issue["state"] for issue in forge.issues] == ["closed"]
+
+
 @pytest.mark.parametrize(("fault", "reason"), [*FAULTS, ("no json", "the answer is not JSON")])
 @pytest.mark.parametrize("kind", ["github", "gitlab"])
 def test_a_forge_that_refuses_is_one_line_and_another_receiver_is_told(
