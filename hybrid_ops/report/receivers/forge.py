@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from hybrid_ops.report.receivers.http import NotTold
 
 ISSUE_LABEL = "hybrid-perf"
 """Marks the issues of this suite, so that they are found again among thousands."""
@@ -16,6 +19,14 @@ class Post:
 
     identifier: int
     body: str
+
+    @classmethod
+    def read(cls, answer: Mapping[str, Any], identifier: str, body: str) -> Post:
+        """One of a forge's answers, by the names of its fields there. Raises NotTold."""
+        number, text = answer.get(identifier), answer.get(body)
+        if not isinstance(number, int) or not isinstance(text, str | None):
+            raise NotTold(f"the forge names a comment or issue without {identifier} or with an odd {body}")
+        return cls(number, text or "")
 
 
 class Forge(ABC):

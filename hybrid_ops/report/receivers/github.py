@@ -21,7 +21,7 @@ class GitHub(Forge):
 
     def comments(self, pull_request: int) -> Iterator[Post]:
         for one in self._api.pages(f"{self._issues}/{pull_request}/comments"):
-            yield Post(one["id"], one.get("body") or "")
+            yield Post.read(one, "id", "body")
 
     def add_comment(self, pull_request: int, body: str) -> None:
         self._api.call("POST", f"{self._issues}/{pull_request}/comments", {"body": body})
@@ -32,14 +32,15 @@ class GitHub(Forge):
     def open_issues(self) -> Iterator[Post]:
         for one in self._api.pages(self._issues, {"state": "open", "labels": ISSUE_LABEL}):
             if "pull_request" not in one:
-                yield Post(one["number"], one.get("body") or "")
+                yield Post.read(one, "number", "body")
 
     def open_issue(self, title: str, body: str) -> None:
         made = self._api.call("POST", self._issues, {"title": title, "body": body, "labels": [ISSUE_LABEL]})
         if not made.get("labels"):  # GitHub leaves out, without a word, what a token may not set
-            self.close_issue(made["number"])
+            number = Post.read(made, "number", "body").identifier
+            self.close_issue(number)
             raise NotTold(
-                f"issue {made['number']} got no label {ISSUE_LABEL}, without which it is not found again, and was "
+                f"issue {number} got no label {ISSUE_LABEL}, without which it is not found again, and was "
                 "closed: give the token the right to label issues"
             )
 

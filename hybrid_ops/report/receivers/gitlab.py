@@ -22,7 +22,7 @@ class GitLab(Forge):
     def comments(self, pull_request: int) -> Iterator[Post]:
         query = {"sort": "asc", "order_by": "created_at"}
         for one in self._api.pages(f"{self._project}/merge_requests/{pull_request}/notes", query):
-            yield Post(one["id"], one.get("body") or "")
+            yield Post.read(one, "id", "body")
 
     def add_comment(self, pull_request: int, body: str) -> None:
         self._api.call("POST", f"{self._project}/merge_requests/{pull_request}/notes", {"body": body})
@@ -32,7 +32,7 @@ class GitLab(Forge):
 
     def open_issues(self) -> Iterator[Post]:
         for one in self._api.pages(f"{self._project}/issues", {"state": "opened", "labels": ISSUE_LABEL}):
-            yield Post(one["iid"], one.get("description") or "")
+            yield Post.read(one, "iid", "description")
 
     def open_issue(self, title: str, body: str) -> None:
         self._api.call("POST", f"{self._project}/issues", {"title": title, "description": body, "labels": ISSUE_LABEL})

@@ -136,15 +136,18 @@ class Api:
         self._timeout = timeout
         self._headers = {**(headers or {}), "Authorization": f"Bearer {token}"}
 
-    def call(self, method: str, path: str, document: Any = None, query: Mapping[str, Any] | None = None) -> Any:
-        """The answer of one request. Raises NotTold."""
-        return self._json(self._send(method, path, document, query))
+    def call(self, method: str, path: str, document: Any) -> dict[str, Any]:
+        """The object that one request is answered with. Raises NotTold."""
+        found = self._json(self._send(method, path, document))
+        if not isinstance(found, dict):
+            raise NotTold(f"{self._shown(method, path)}: the answer is no object")
+        return found
 
     def pages(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """The objects of a list that comes in pages. Raises NotTold."""
         number = 1
         while True:
-            response = self._send("GET", path, None, {**(query or {}), "per_page": PAGE_SIZE, "page": number})
+            response = self._send("GET", path, query={**(query or {}), "per_page": PAGE_SIZE, "page": number})
             found = self._json(response)
             if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
                 raise NotTold(f"{self._shown('GET', path)}: the answer is no list of objects")
@@ -153,7 +156,9 @@ class Api:
                 return
             number += 1
 
-    def _send(self, method: str, path: str, document: Any, query: Mapping[str, Any] | None) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, document: Any = None, query: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
         return send(
             method,
             self._base + path,

@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = f"{self.command} {path}"
         if path == SECRET_PATH:
             forge.messages.append(body)
-            self.answer(200, "ok")
+            self.answer(200, "ok")  # as Slack answers
         elif re.fullmatch(r"GET /(repos/own/repo/issues/7/comments|projects/own%2Frepo/merge_requests/7/notes)", asked):
             self.page(forge.comments, query)
         elif re.fullmatch(

@@ -158,6 +158,12 @@ def test_an_issue_is_opened_told_and_closed(notifier: Notifier, forge: Forge, ki
     assert set(forge.tokens) == {f"Bearer {TOKEN}"}
 
 
+def test_an_answer_that_is_no_list_of_issues_is_one_line(notifier: Notifier, forge: Forge) -> None:
+    notifier.night(*engine(factor=1.4))
+    forge.issues.append({"number": "seven", "body": "", "state": "open"})
+    assert "without number" in notifier.issue(code=1)
+
+
 def test_an_issue_that_could_not_be_found_again_is_not_left_open(notifier: Notifier, forge: Forge) -> None:
     forge.may_label = False
     notifier.night(*engine(factor=1.4))
