@@ -17,16 +17,18 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
-from hybrid_ops.report import plot_command
+from hybrid_ops.report import comment_command, notify_command, plot_command
 from hybrid_ops.run import night_command
 from hybrid_ops.workloads import data_command
 
 COMMANDS = (
     capacity_command,
+    comment_command,
     cost_command,
     history_command,
     data_command,
     night_command,
+    notify_command,
     overhead_command,
     plot_command,
 )

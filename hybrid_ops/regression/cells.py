@@ -137,6 +137,8 @@ class CellResult:
     """Whether this run's update made the value the new baseline: then the verdict on the old one fails nothing."""
     reference_kernels: list[str] = field(default_factory=list)
     """The operations that the engine ran on the suite's reference kernels. Times are then shown, but not judged."""
+    engine: str | None = None
+    """The name of the launches that measured it; None in results of releases that did not keep it."""
 
     @property
     def is_ungated(self) -> bool:
@@ -295,4 +297,5 @@ def _result(
         log=seen.log,
         noise=judgement.noise,
         reference_kernels=list(seen.reference_kernels),
+        engine=cell.case.spec.launch_name,
     )

@@ -11,6 +11,11 @@ from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.numbers import show, show_change
 
 
+def keyword(case: str) -> str:
+    """The expression of pytest's `-k` that chooses a case; it cannot have an `@`."""
+    return case.replace("@", " and ")
+
+
 def cell_message(result: CellResult) -> str:
     """The verdict with its numbers, where they come from and what to do. Viewers that ignore properties show it."""
     arms = result.compared_with == "arm a"
@@ -32,8 +37,7 @@ def cell_message(result: CellResult) -> str:
         lines.append(f"engine log: {result.log}")
     recordable = (Verdict.SLOWER, Verdict.FASTER, Verdict.CHANGED, Verdict.MISSING_BASELINE)
     if result.verdict in recordable and not arms:
-        words = result.case.replace("@", " and ")  # which an expression of -k cannot have
-        lines.append(f"if this is intended: pytest --perf --update-baselines -k '{words}'")
+        lines.append(f"if this is intended: pytest --perf --update-baselines -k '{keyword(result.case)}'")
     return "\n".join(lines)
 
 

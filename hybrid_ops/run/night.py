@@ -22,6 +22,7 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.measure.store import new_run_id
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.history.differences import differences
+from hybrid_ops.regression.history.nights import SERVING_SUITE
 from hybrid_ops.regression.history.store import History
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
 from hybrid_ops.regression.verdicts import Verdict
@@ -32,7 +33,6 @@ DEVICE_ARGUMENTS = {
     "cuda": ["--perf-require-gpu", "-m", "gpu"],
 }
 DEVICE_SUITES = {"cpu": "quick", "cuda": "full"}
-SERVING_SUITE = "serving"
 SERVING_LOAD = "serving-random"
 WORSE = (Verdict.SLOWER, Verdict.CHANGED, Verdict.UNEXPECTED_SUCCESS)
 MOST_NAMES = 3

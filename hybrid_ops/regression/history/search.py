@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.metrics import Direction
@@ -32,6 +34,8 @@ class FoundChange:
     """How many runs between the two have no value."""
     is_accepted: bool
     """Whether the baseline has been recorded anew since: then the change is known and wanted, or lived with."""
+    is_undone: bool
+    """Whether a later step has brought the cell back to where it was."""
 
     @property
     def is_worse(self) -> bool:
@@ -42,15 +46,16 @@ class FoundChange:
 
     @property
     def is_open_regression(self) -> bool:
-        """Whether it is for the worse and nobody has accepted it."""
-        return self.is_worse and not self.is_accepted
+        """Whether it is for the worse, and nobody has accepted it or undone it."""
+        return self.is_worse and not self.is_accepted and not self.is_undone
 
     def lines(self, history: History) -> list[str]:
         """The change, the nights that it lies between, and what differed, as lines."""
         series, change = self.series, self.change
         good, bad = ("last good", "first bad") if change.kind is ChangeKind.STEP else ("window from", "to")
         gap = f"; {self.gap} between them without a value" if self.gap and change.kind is ChangeKind.STEP else ""
-        judged = ("worse" if self.is_worse else "better") + (", accepted since" if self.is_accepted else "")
+        judged = "worse" if self.is_worse else "better"
+        judged += (", accepted since" if self.is_accepted else "") + (", undone since" if self.is_undone else "")
         return [
             f"{series.case} {series.metric} on {series.device}: {change.kind} of {change.change:+.1%} ({judged}), "
             f"{change.before:.6g} to {change.after:.6g} {series.unit}, since {change.start:%Y-%m-%d}",
@@ -60,10 +65,18 @@ class FoundChange:
 
 
 def find_changes(
-    history: History, series: Series, last: int, least_step: float = 0.02, least_drift: float = 0.03
+    history: History,
+    series: Series,
+    last: int,
+    least_step: float = 0.02,
+    least_drift: float = 0.03,
+    before: datetime | None = None,
 ) -> list[FoundChange]:
-    """The changes in the newest `last` runs of a cell, steps before a drift. Raises InputError without apache-otava."""
-    everything = history.points(series, last)
+    """The changes in the newest `last` runs of a cell (`before` a time), steps before a drift.
+
+    Raises InputError without apache-otava.
+    """
+    everything = history.points(series, last, before)
     points = [point for point in everything if point.value is not None and point.value > 0]
     times, values = [point.started for point in points], [point.value or 0.0 for point in points]
     try:
@@ -72,24 +85,31 @@ def find_changes(
         raise InputError(f"change points need apache-otava (the extra `history`): {error}") from error
     slow = drift(times, values, least=least_drift)
     result = []
-    for change in [*found, slow] if slow else found:
+    for position, change in enumerate([*found, slow] if slow else found):
         good, bad = points[change.index - 1], points[change.index]
         if change.kind is ChangeKind.DRIFT:
             good, bad = points[change.index], points[-1]
         gap = sum(point.value is None for point in everything[everything.index(good) : everything.index(bad)])
         # There is a baseline, and it is no longer the one that the first night of the change was compared with.
         accepted = points[-1].baseline not in (None, points[change.index].baseline)
-        result.append(FoundChange(series, change, good, bad, gap, accepted))
+        undone = any(_undoes(later, change, least_step) for later in found[position + 1 :])
+        result.append(FoundChange(series, change, good, bad, gap, accepted, undone))
     return result
 
 
-def open_regressions(history: History, chosen: Sequence[Series]) -> list[FoundChange]:
-    """The changes for the worse in any of many cells that nobody has accepted yet.
+def _undoes(later: Change, change: Change, least_step: float) -> bool:
+    """Whether a later step ends where a change began, or beyond it, but for less than what counts as a step."""
+    back = math.log(change.before / later.after) * (1 if change.change > 0 else -1)
+    return back > -math.log1p(least_step)
+
+
+def open_regressions(history: History, chosen: Sequence[Series], before: datetime | None = None) -> list[FoundChange]:
+    """The changes for the worse in any of many cells that nobody has accepted yet, or had not `before` a time.
 
     A night looks at hundreds of cells, so the share of false ones among what it finds is controlled over all of them,
     each of which is searched for steps and for a drift. Raises InputError without apache-otava.
     """
-    found = [change for series in chosen for change in find_changes(history, series, MOST_RUNS)]
+    found = [change for series in chosen for change in find_changes(history, series, MOST_RUNS, before=before)]
     searches = [change.change.p_value for change in found] + [1.0] * (2 * len(chosen) - len(found))
     level = false_discovery_threshold(searches, FALSE_DISCOVERY_RATE)
     return [change for change in found if change.change.p_value <= level and change.is_open_regression]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.workloads.base import definition_hash
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NOT_RECORDED = "not recorded"
 """The verdict of a run that left no results at all, in the gap that it leaves."""
 
@@ -68,9 +68,21 @@ CREATE TABLE launch (
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 """,
+    2: """
+ALTER TABLE series ADD COLUMN engine TEXT;
+ALTER TABLE point ADD COLUMN tolerance REAL;
+ALTER TABLE point ADD COLUMN reason TEXT;
+CREATE TABLE told (
+    receiver TEXT NOT NULL,
+    device TEXT NOT NULL,
+    night TEXT NOT NULL,
+    PRIMARY KEY (receiver, device)
+) WITHOUT ROWID;
+""",
 }
 """What makes the next version of each older one. A new store goes through all of them, so that there is one way to the
-newest. `baseline` has no type, because it is a number or a text."""
+newest. `baseline` has no type, because it is a number or a text. `reason` is kept of what could not be measured.
+`told` has the last night that a receiver of messages was told of (`nights.py`)."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +206,14 @@ class History:
                     len(cell.launches),
                     cell.verdict,
                     cell.baseline,
+                    cell.tolerance,
+                    None if cell.verdict.is_measured else cell.reason,
                 )
                 for cell in run.cells
             ]
             self._connection.executemany(
-                "INSERT INTO point (series, started, run, value, text, launches, verdict, baseline) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO point (series, started, run, value, text, launches, verdict, baseline, tolerance, reason) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
         return len(rows)
@@ -213,12 +227,12 @@ class History:
             )
 
     def _series_of(self, device: str, cell: CellResult) -> int:
-        """The identifier of a cell's series, made if there is none; unit, kind and direction follow the newest run."""
+        """The identifier of a cell's series, made if there is none; its unit and the like follow the newest run."""
         row = self._connection.execute(
-            "INSERT INTO series (device, cell, metric, unit, kind, direction) VALUES (?, ?, ?, ?, ?, ?) "
+            "INSERT INTO series (device, cell, metric, unit, kind, direction, engine) VALUES (?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (device, cell, metric) DO UPDATE SET unit = excluded.unit, kind = excluded.kind, "
-            "direction = excluded.direction RETURNING id",
-            (device, cell.case, cell.metric, cell.unit, cell.kind, cell.direction),
+            "direction = excluded.direction, engine = excluded.engine RETURNING id",
+            (device, cell.case, cell.metric, cell.unit, cell.kind, cell.direction, cell.engine),
         ).fetchone()
         return int(row[0])
 
@@ -232,17 +246,25 @@ class History:
             ).fetchall()
         return [Series(*row) for row in rows]
 
-    def points(self, series: Series, last: int | None = None) -> list[Point]:
-        """The points of a series, oldest first; `last` keeps the newest so many. A run without results is one too."""
+    def points(self, series: Series, last: int | None = None, before: datetime | None = None) -> list[Point]:
+        """The points of a series (`before` a time), oldest first; `last` keeps the newest so many.
+
+        A run without results is one too.
+        """
         with self._errors():
             rows = self._connection.execute(
                 "SELECT name, point.started AS at, value, text, launches, verdict, baseline "
-                "FROM point JOIN run ON run.id = run WHERE series = :series "
+                "FROM point JOIN run ON run.id = run WHERE series = :series AND point.started < :before "
                 "UNION ALL SELECT name, started, NULL, NULL, 0, :gap, NULL FROM run WHERE problem IS NOT NULL "
                 "AND suite IN (SELECT suite FROM point JOIN run ON run.id = run WHERE series = :series) "
-                "AND started > (SELECT min(started) FROM point WHERE series = :series) "
+                "AND started > (SELECT min(started) FROM point WHERE series = :series) AND started < :before "
                 "ORDER BY at DESC, name DESC LIMIT :last",
-                {"series": series.identifier, "gap": NOT_RECORDED, "last": -1 if last is None else last},
+                {
+                    "series": series.identifier,
+                    "gap": NOT_RECORDED,
+                    "last": -1 if last is None else last,
+                    "before": math.inf if before is None else before.timestamp(),
+                },
             ).fetchall()
         return [Point(name, datetime.fromtimestamp(when, UTC), *rest) for name, when, *rest in reversed(rows)]
 
@@ -274,6 +296,16 @@ class History:
                 (run,),
             ).fetchone()
         return None if row is None else row[0]
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query, for the modules beside this one."""
+        with self._errors():
+            return self._connection.execute(query, parameters).fetchall()
+
+    def write(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """Make a change, whole and lasting, for the modules beside this one."""
+        with self._errors(), self._connection:
+            self._connection.execute(statement, parameters)
 
     def count(self) -> int:
         """How many points there are."""

@@ -91,6 +91,18 @@ def test_a_change_is_accepted_by_a_new_baseline_and_not_by_time(history: History
     assert open_regressions(history, [series]) == []
 
 
+@pytest.mark.parametrize(("back_to", "is_undone"), [(2.0, True), (1.6, True), (2.3, False)])
+def test_a_step_that_a_later_one_undoes_is_not_open(history: History, back_to: float, is_undone: bool) -> None:
+    step(history)
+    [series] = history.series()
+    for night in range(2 * STEP_AT, 3 * STEP_AT):
+        add(history, night, back_to * (1 + 0.001 * (night % 3)))
+    worse = changes(history)[0]
+    assert (worse.is_worse, worse.is_undone, worse.is_open_regression) == (True, is_undone, not is_undone)
+    assert ("(worse, undone since)" in worse.lines(history)[0]) == is_undone
+    assert len(open_regressions(history, [series], START + timedelta(days=2 * STEP_AT))) == 1, "as it was known then"
+
+
 def test_a_few_quiet_nights_of_many_cells_say_nothing(history: History) -> None:
     """Seven nights of a run of 300 cells, as noisy as a shared machine: the share of false changes is controlled."""
     source = random.Random(1)

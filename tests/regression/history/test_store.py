@@ -90,8 +90,8 @@ def test_a_store_of_version_1_is_carried_over_with_all_that_it_has(store):
 
 def test_a_store_of_a_later_version_is_refused(store):
     with History(store, create=True) as history:
-        history._connection.execute("PRAGMA user_version = 3")
-    with pytest.raises(InputError, match="a history of schema 3, and this version reads 2"):
+        history._connection.execute("PRAGMA user_version = 4")
+    with pytest.raises(InputError, match="a history of schema 4, and this version reads 3"):
         History(store)
 
 
@@ -141,7 +141,7 @@ def test_a_million_rows_answer_within_a_second(store):
                 ((night, f"night-{night:04}", START.timestamp() + 86400 * night) for night in range(2, 1001)),
             )
             connection.executemany(
-                "INSERT INTO point VALUES (?, ?, ?, 1.0, NULL, 3, 'pass', NULL)",
+                "INSERT INTO point (series, started, run, value, launches, verdict) VALUES (?, ?, ?, 1.0, 3, 'pass')",
                 (
                     (series, START.timestamp() + 86400 * night, night)
                     for series in range(1, 1001)
