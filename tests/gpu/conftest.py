@@ -11,6 +11,7 @@ import pytest
 
 from hybrid_ops.engines.devices import gpus
 from tests.gpu.nvml_stub import NoCompiler, StubCards, build_stub
+from tests.plugin.suite import Suite
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,11 @@ def cards(stub_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     gpus.cache_clear()
     yield stub
     gpus.cache_clear()
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, cards: StubCards) -> Suite:
+    """The no-op engine on the cards, with a GPU model of its own."""
+    made = Suite(pytester)
+    made.add_model("big", platforms=["cuda"], arguments={"platform": "cuda"})
+    return made
