@@ -23,6 +23,8 @@ from hybrid_ops.engines.devices.nvml import Refusal, started
 from hybrid_ops.measure.gpu import POWER_CAP, GpuWatch
 
 SAMPLE_SECONDS = 0.5
+LAST_SAMPLE_SECONDS = 60.0
+"""How long the last sample may take: a driver that hangs must not hang the run."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class ConditionMonitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(LAST_SAMPLE_SECONDS)
+        if self._thread.is_alive():
+            self._failure = f"no sample within {LAST_SAMPLE_SECONDS:.0f} s"
 
     def _watch(self) -> None:
         try:

@@ -6,20 +6,29 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hybrid_ops.engines.devices import gpus, lease
 from hybrid_ops.engines.devices.leases import LOCKS, lock_folder
+from hybrid_ops.engines.noop import Noop
+from hybrid_ops.engines.worker import Worker
 from hybrid_ops.errors import InputError
 from tests.gpu.nvml_stub import StubCards
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
-import sys
+import os, sys
 from hybrid_ops.engines.devices import gpus, lease
-with lease(gpus(), lambda text: print(text, flush=True)) as device:
+devices = gpus()
+if len(sys.argv) > 1:  # everything is imported and found by now, so the user need not be able to read it
+    os.setgroups([])
+    os.setgid(int(sys.argv[1]))
+    os.setuid(int(sys.argv[1]))
+with lease(devices, lambda text: print(text, flush=True)) as device:
     print(device.uuid, flush=True)
     sys.stdin.read()
 """
@@ -27,17 +36,14 @@ NOBODY = 54321
 """A user that no machine knows by name."""
 
 
-def holder(user: int | None = None) -> subprocess.Popen[str]:
+def holder(*user: int) -> subprocess.Popen[str]:
     """A process that says which GPU it holds, or that it waits, and holds it until its input ends."""
     return subprocess.Popen(
-        [sys.executable, "-c", HOLDER],
+        [sys.executable, "-c", HOLDER, *map(str, user)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 
@@ -77,20 +83,33 @@ def test_locks_can_be_used_by_every_user(locks: Path) -> None:
         os.umask(before)
 
 
-def test_a_user_without_a_name_shares_them(locks: Path, cards: StubCards, tmp_path: Path) -> None:
+def test_a_user_without_a_name_shares_them(locks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    for folder in (tmp_path, *tmp_path.parents, cards.library.parent, *cards.library.parents):
-        if folder.is_relative_to(tmp_path.parents[2]):
-            folder.chmod(0o755)
-    with lease(gpus()) as own, holder(NOBODY) as theirs:
-        assert own.uuid == "GPU-1"
-        assert said(theirs) == "GPU-2"
-        with holder() as waiting:
-            assert said(waiting) == "waiting: another run holds the device"
-            theirs.communicate("")
-            assert said(waiting) == "GPU-2"
-            waiting.communicate("")
+    with tempfile.TemporaryDirectory() as everyones:  # pytest's own folders are closed to others
+        Path(everyones).chmod(0o755)
+        monkeypatch.setenv(LOCKS, f"{everyones}/locks")
+        with lease(gpus()) as own, holder(NOBODY) as theirs:
+            assert own.uuid == "GPU-1"
+            assert said(theirs) == "GPU-2"
+            assert (Path(everyones) / "locks" / "GPU-2.lock").stat().st_uid == NOBODY
+            with holder() as waiting:
+                assert said(waiting) == "waiting: another run holds the device"
+                theirs.communicate("")
+                assert said(waiting) == "GPU-2"
+                waiting.communicate("")
+
+
+def test_an_engine_starts_for_a_user_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with Worker(Noop.worker, tmp_path) as worker:
+        worker.request("ready", 30)
+        cache = psutil.Process(worker.process.pid).environ()["TORCHINDUCTOR_CACHE_DIR"]
+    assert Path(cache).name == f"torchinductor_uid_{os.getuid()}"
 
 
 def test_a_folder_that_cannot_be_used_is_told_and_the_next_one_taken(

@@ -1,4 +1,4 @@
-"""Whole runs on the cards of the stub: real pytest processes, with the no-op engine in the place of one that computes."""
+"""Whole runs on the cards of the stub: real pytest processes, and the no-op engine for one that computes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_a_run_records_its_card_and_compares_only_with_a_card_that_is_set_alike(
     assert "power_limit_w: 700.0" in text and "ecc_mode: true" in text
 
     cards.set("1", clocks_event_reasons=POWER_CAP, driver_version="590.1")
-    assert suite.run(*ON_GPU).ret == 0  # at its own limit a cap is normal, and a new driver is what one wants to compare
+    assert (
+        suite.run(*ON_GPU).ret == 0
+    )  # at its own limit a cap is normal, and a new driver is what one wants to compare
     assert suite.verdicts()[TIMED] == "pass"
 
     cards.set("1", clocks_event_reasons=0, enforced_power_limit=500_000, ecc_mode=0)
@@ -97,7 +99,9 @@ def test_a_missing_gpu_is_one_line_that_says_why(
     assert asked.errlines == ["ERROR: --perf-device cuda: no GPU: NVML shows no GPU on this machine", ""]
     required = suite.run(*ON_GPU)
     assert required.ret == 1
-    required.stdout.fnmatch_lines(["*needs a GPU: NVML shows no GPU on this machine, and --perf-require-gpu was given*"])
+    required.stdout.fnmatch_lines(
+        ["*needs a GPU: NVML shows no GPU on this machine, and --perf-require-gpu was given*"]
+    )
     cards.add("GPU-aaaa")
     cards.add("GPU-abbb")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a")

@@ -41,7 +41,7 @@ def gpu_of(conditions: Conditions) -> dict[str, Any]:
 @pytest.fixture
 def other_process() -> Iterator[int]:
     """A process that is nobody's child here."""
-    parent = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
+    parent = "from subprocess import DEVNULL, Popen\nprint(Popen(['sleep', '600'], stdout=DEVNULL, stderr=DEVNULL).pid)"
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
     yield int(done.stdout)
     os.kill(int(done.stdout), signal.SIGKILL)
@@ -74,9 +74,7 @@ def test_a_fit_card_is_seen_whole(h100: Device) -> None:
     assert (versions["nvidia-driver"], versions["cuda-driver"]) == ("580.65.06", "13.0")
 
 
-def test_a_power_cap_at_the_cards_own_limit_is_normal_and_below_it_a_violation(
-    cards: StubCards, h100: Device
-) -> None:
+def test_a_power_cap_at_the_cards_own_limit_is_normal_and_below_it_a_violation(cards: StubCards, h100: Device) -> None:
     cards.set("0", clocks_event_reasons=nvml_stub.POWER_CAP)
     conditions = watched(h100)
     assert conditions.violations == []
@@ -168,9 +166,7 @@ def test_a_field_that_was_refused_in_some_samples_says_so(
     assert seen["unchecked"]["temperature_c"].startswith("Insufficient Permissions, in ")
 
 
-def test_a_process_that_computes_beside_the_run_is_foreign(
-    cards: StubCards, h100: Device, other_process: int
-) -> None:
+def test_a_process_that_computes_beside_the_run_is_foreign(cards: StubCards, h100: Device, other_process: int) -> None:
     cards.set("0", processes=f"{os.getpid()} {other_process}")
     assert watched(h100).violations == ["1 other process computed on the GPU"]
 

@@ -52,7 +52,9 @@ def test_every_device_of_the_table_is_found():
     assert [find_device(short).name for short in device_table()] == list(device_table())
 
 
-@pytest.mark.parametrize("name", ["NVIDIA RTX PRO 6000 Blackwell Server Edition", "NVIDIA GeForce RTX 5080 Laptop GPU", "toaster"])
+@pytest.mark.parametrize(
+    "name", ["NVIDIA RTX PRO 6000 Blackwell Server Edition", "NVIDIA GeForce RTX 5080 Laptop GPU", "toaster"]
+)
 def test_other_devices_are_not_guessed(name):
     with pytest.raises(InputError, match=r"no peaks are known; known devices: cpu, a100"):
         find_device(name)

@@ -82,9 +82,7 @@ class _Trial:
     exact: dict[str, Tensor]
 
 
-def agree(
-    case: str, shape: Shape, device: str = "cpu", *, compiled: bool = False, dtype: str | None = None
-) -> Agreed:
+def agree(case: str, shape: Shape, device: str = "cpu", *, compiled: bool = False, dtype: str | None = None) -> Agreed:
     """Hold each contender of a case against float64.
 
     Args:
@@ -163,9 +161,7 @@ def _admit(agreed: Agreed, contender: Contender, layer: Layer, trials: list[_Tri
     agreed.calls[contender.name] = call
 
 
-def _trial(
-    layer: Layer, direction: str, shape: Shape, device: torch.device, dtype: str, reference: Function
-) -> _Trial:
+def _trial(layer: Layer, direction: str, shape: Shape, device: torch.device, dtype: str, reference: Function) -> _Trial:
     """New inputs, and what `reference` makes of them in float64, their own rounding included."""
     import torch
 
