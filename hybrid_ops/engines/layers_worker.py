@@ -31,24 +31,26 @@ class LayersWorker:
         self.shape = Shape()
         self.device = "cpu"
         self.compiled = False
+        self.dtype: str | None = None
         self.agreed: dict[str, Agreed] = {}
 
     def load(self, model: str, arguments: dict[str, Any]) -> LoadFacts:
         """Take the shape from the folder `model`; return what this process is made of.
 
-        `arguments`: `device` ("cpu" or "cuda"; "cpu"), `compile` (also time our form under torch.compile; false) and
-        `tokens` (instead of the shape's own).
+        `arguments`: `device` ("cpu" or "cuda"; "cpu"), `compile` (also time our form under torch.compile; false),
+        `tokens` (instead of the shape's own) and `dtype` (of the inputs; that of the device by default).
         """
         started = time.perf_counter()
         import torch
 
-        if unknown := set(arguments) - {"device", "compile", "tokens"}:
-            raise ValueError(f"arguments: {', '.join(sorted(unknown))}: expected device, compile or tokens")
+        if unknown := set(arguments) - {"device", "compile", "tokens", "dtype"}:
+            raise ValueError(f"arguments: {', '.join(sorted(unknown))}: expected device, compile, tokens or dtype")
         torch.set_num_threads(1)
         shape = read_shape(Path(model))
         self.shape = shape.with_tokens(arguments.get("tokens", shape.tokens))
         self.device = arguments.get("device", "cpu")
         self.compiled = arguments.get("compile", False)
+        self.dtype = arguments.get("dtype")
         self.agreed = {}
         return LoadFacts(
             load_seconds=time.perf_counter() - started,
@@ -70,12 +72,12 @@ class LayersWorker:
         """
         case = f"{layer}/{direction}"
         if case not in self.agreed:
-            self.agreed[case] = agree(case, self.shape, self.device, compiled=self.compiled)
+            self.agreed[case] = agree(case, self.shape, self.device, compiled=self.compiled, dtype=self.dtype)
         agreed = self.agreed[case]
         # JSON has no word for infinity. Who is so far off is refused, and the reason says it.
         checks = {name: check for name, check in agreed.checks.items() if math.isfinite(check.error)}
         return LayerRound(
-            seconds=time_round(agreed.calls, seed),
+            seconds=time_round(agreed.calls, seed, self.device),
             errors={name: check.error for name, check in checks.items()},
             bounds={name: check.bound for name, check in checks.items()},
             refused=agreed.refused,

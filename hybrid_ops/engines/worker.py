@@ -32,6 +32,14 @@ INTERRUPT_SECONDS = 0.5
 """How long a wait for an answer may keep an interrupt waiting."""
 
 
+def _user_name() -> str:
+    """This user as torch names its folders: a container may be run under a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid_{os.getuid()}"
+
+
 class WorkerError(Exception):
     """A worker failed, died or overran its deadline. The message is the engine's own reason; `log` tells the rest."""
 
@@ -75,7 +83,7 @@ class Worker:
             "TMPDIR": str(self._temporary),
             # What torch compiled is kept where torch keeps it by itself.
             "TORCHINDUCTOR_CACHE_DIR": variables.get("TORCHINDUCTOR_CACHE_DIR")
-            or str(Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")),
+            or str(Path(tempfile.gettempdir(), f"torchinductor_{_user_name()}")),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             READ_DESCRIPTOR: str(request_read),

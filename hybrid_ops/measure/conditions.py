@@ -19,16 +19,12 @@ from typing import Any, Self
 import psutil
 
 from hybrid_ops.engines.devices import Device
+from hybrid_ops.engines.devices.nvml import Refusal, started
+from hybrid_ops.measure.gpu import POWER_CAP, GpuWatch
 
 SAMPLE_SECONDS = 0.5
-SLOWDOWN_REASONS = {
-    0x04: "power cap in software",
-    0x08: "slow-down by the hardware",
-    0x20: "thermal slow-down in software",
-    0x40: "thermal slow-down by the hardware",
-    0x80: "power brake by the hardware",
-}
-"""NVML's clock-event reasons that mean a GPU ran below the clocks it would have chosen."""
+LAST_SAMPLE_SECONDS = 60.0
+"""How long the last sample may take: a driver that hangs must not hang the run."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,12 @@ class ConditionMonitor:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._least_available = 1.0
         self._most_pressure = 0.0
-        self._gpu: list[dict[str, Any]] = []
+        self.samples = 0
+        """How often it has looked."""
+        self._elapsed = 0.0
+        self._gpu: GpuWatch | None = None
+        self._gpu_refusal: str | None = None
+        self._failure: str | None = None
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
@@ -79,25 +80,49 @@ class ConditionMonitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(LAST_SAMPLE_SECONDS)
+        if self._thread.is_alive():
+            self._failure = f"no sample within {LAST_SAMPLE_SECONDS:.0f} s"
 
     def _watch(self) -> None:
-        with _nvml_handle(self._device) as handle:
-            ended = False
-            while not ended:
-                ended = self._ended.wait(SAMPLE_SECONDS)  # once more after the end, for launches shorter than a sample
-                self._elapsed = time.monotonic() - self._start
-                self._busy = _busy_seconds()
-                self._own_latest = max(self._own_latest, _own_seconds(self._own))
-                memory = psutil.virtual_memory()
-                self._least_available = min(self._least_available, memory.available / memory.total)
-                self._most_pressure = max(self._most_pressure, _memory_pressure())
-                if handle is not None:
-                    self._gpu.append(_gpu_sample(handle, self._own))
+        try:
+            with self._gpu_watch():
+                ended = False
+                while not ended:
+                    ended = self._ended.wait(SAMPLE_SECONDS)  # once more after the end, if it came before a sample
+                    self._sample()
+        except Exception as error:
+            # Nobody would see it in this thread, and a launch that was not watched must not pass for one that was fit.
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def _sample(self) -> None:
+        self._elapsed = time.monotonic() - self._start
+        self._busy = _busy_seconds()
+        self._own_latest = max(self._own_latest, _own_seconds(self._own))
+        memory = psutil.virtual_memory()
+        self._least_available = min(self._least_available, memory.available / memory.total)
+        self._most_pressure = max(self._most_pressure, _memory_pressure())
+        if self._gpu is not None:
+            self._gpu.sample()
+        self.samples += 1
+
+    @contextlib.contextmanager
+    def _gpu_watch(self) -> Iterator[None]:
+        """Watch the GPU, too, where the device is one and NVML starts."""
+        with contextlib.ExitStack() as stack:
+            if self._device.platform == "cuda":
+                try:
+                    stack.enter_context(started())
+                    self._gpu = GpuWatch(self._device, lambda: _family(self._own))
+                except Refusal as refusal:
+                    self._gpu_refusal = f"NVML does not start ({refusal})"
+            yield
 
     @property
     def conditions(self) -> Conditions:
         """What was seen from the beginning to the end of the block."""
+        if self._failure is not None:
+            return Conditions({"failure": self._failure}, [f"the machine could not be watched: {self._failure}"])
         foreign = (self._busy - self._busy_before) - (self._own_latest - self._own_before)
         seen: dict[str, Any] = {
             "seconds": self._elapsed,
@@ -108,8 +133,10 @@ class ConditionMonitor:
             "most_memory_pressure_percent": self._most_pressure,
             "frequency_governor": _governor(),
         }
-        if self._gpu:
-            seen["gpu"] = _gpu_summary(self._gpu)
+        if self._gpu is not None:
+            seen["gpu"] = self._gpu.summary()
+        elif self._gpu_refusal is not None:
+            seen["gpu"] = {"unchecked": {"everything": self._gpu_refusal}}
         return Conditions(seen, violations(seen, self._device.platform, self._limits))
 
 
@@ -124,12 +151,26 @@ def violations(seen: dict[str, Any], platform: str, limits: Limits) -> list[str]
         found.append(f"only {available:.1%} of the memory was available (limit {limits.memory_available:.0%})")
     if pressure > limits.memory_pressure:
         found.append(f"tasks waited for memory {pressure:.0f} % of the time (limit {limits.memory_pressure:.0f} %)")
-    if (gpu := seen.get("gpu")) is not None:
-        if gpu["most_foreign_processes"] > limits.foreign_gpu_processes:
-            found.append(f"{gpu['most_foreign_processes']} other processes computed on the GPU")
-        for reason, share in gpu["slowdowns"].items():
-            if share > limits.gpu_slowdown:
-                found.append(f"{reason} in {share:.0%} of the samples (limit {limits.gpu_slowdown:.0%})")
+    return found + _gpu_violations(seen.get("gpu", {}), limits)
+
+
+def _gpu_violations(gpu: dict[str, Any], limits: Limits) -> list[str]:
+    """Those of a GPU. What was not told violates nothing: it is shown as unchecked."""
+    found = []
+    foreign = gpu.get("most_foreign_processes") or 0
+    if foreign > limits.foreign_gpu_processes:
+        found.append(f"{foreign} other {'process' if foreign == 1 else 'processes'} computed on the GPU")
+    for reason, share in (gpu.get("slowdowns") or {}).items():
+        if share > limits.gpu_slowdown:
+            found.append(f"{reason} in {share:.0%} of the samples (limit {limits.gpu_slowdown:.0%})")
+    # At its own power limit a card caps its clocks whenever it has enough to compute. Below it someone else does.
+    capped = (gpu.get("limited_clocks") or {}).get(POWER_CAP, 0.0)
+    limit, default = gpu.get("power_limit_w"), gpu.get("settings", {}).get("default_power_limit_w")
+    if capped > limits.gpu_slowdown and limit is not None and default is not None and limit < default:
+        found.append(
+            f"{POWER_CAP} in {capped:.0%} of the samples (limit {limits.gpu_slowdown:.0%}) at a power limit of "
+            f"{limit:.0f} W, below the card's own {default:.0f} W"
+        )
     return found
 
 
@@ -174,51 +215,3 @@ def _governor() -> str | None:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="utf-8").strip()
     except OSError:
         return None
-
-
-@contextlib.contextmanager
-def _nvml_handle(device: Device) -> Iterator[Any]:
-    """NVML's handle of the device, or None for a CPU."""
-    if device.platform != "cuda":
-        yield None
-        return
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        yield pynvml.nvmlDeviceGetHandleByIndex(device.index)
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu_sample(handle: Any, own: Iterable[int]) -> dict[str, Any]:
-    import pynvml
-
-    running = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
-    return {
-        "foreign_processes": len(running - _family(own)),
-        "reasons": pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
-        "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-        "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
-        "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
-        "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-    }
-
-
-def _gpu_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    count = len(samples)
-    return {
-        "samples": count,
-        "most_foreign_processes": max(sample["foreign_processes"] for sample in samples),
-        "slowdowns": {
-            reason: sum(bool(sample["reasons"] & bit) for sample in samples) / count
-            for bit, reason in SLOWDOWN_REASONS.items()
-            if any(sample["reasons"] & bit for sample in samples)
-        },
-        "most_temperature_c": max(sample["temperature_c"] for sample in samples),
-        "mean_power_w": sum(sample["power_w"] for sample in samples) / count,
-        "power_limit_w": min(sample["power_limit_w"] for sample in samples),
-        "least_sm_clock_mhz": min(sample["sm_clock_mhz"] for sample in samples),
-        "least_memory_clock_mhz": min(sample["memory_clock_mhz"] for sample in samples),
-    }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid_ops.engines.devices import devices, gpus, lease
+from hybrid_ops.engines.devices import alike, cpu, gpus, lease
 from hybrid_ops.errors import InputError
 from hybrid_ops.models.sizes import format_table, parse_count
 from hybrid_ops.models.zoo import load_zoo
@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds < LEAST_ROUNDS:
         raise InputError(f"--rounds: at least {LEAST_ROUNDS}, to know the error of a difference; not {args.rounds}")
     try:
-        with lease(devices("cuda" if gpus() else "cpu")) as device, tempfile.TemporaryDirectory() as folder:
+        candidates = alike((*gpus(), cpu())[0])
+        with lease(candidates, _tell) as device, tempfile.TemporaryDirectory() as folder:
             found = measure_overhead(
                 args.model,
                 zoo[args.model],
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 device,
                 args.rounds,
                 Path(folder),
-                tell=lambda text: print(text, file=sys.stderr),
+                tell=_tell,
             )
     except (WorkerError, NotAMeasurement) as error:
         raise InputError(f"{args.model}/{args.load} failed to run: {error}") from None
@@ -99,3 +100,7 @@ def _table(found: Sequence[Overhead]) -> str:
             ]
         )
     return format_table(rows)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -19,7 +19,7 @@ import hybrid_ops
 from hybrid_ops.engines.devices import Device
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.store import write_json
-from hybrid_ops.models.devices import DevicePeaks, find_device, measure_cpu
+from hybrid_ops.models.devices import DevicePeaks, find_device, measure_cpu, slice_peaks
 
 MEASUREMENT_DEADLINE_SECONDS = 120.0
 ROUNDS, ROUND_SECONDS = 4, 0.25
@@ -30,7 +30,7 @@ def has_peaks(device: Device) -> bool:
     if device.platform == "cpu":
         return True
     try:
-        find_device(device.name)
+        _gpu_peaks(device)
     except InputError:
         return False
     return True
@@ -46,7 +46,7 @@ def run_peaks(device: Device, dtypes: Iterable[str], recorded: Path, record: boo
     Raises InputError for a GPU that is not in the table and for a broken file, RuntimeError when measuring fails.
     """
     if device.platform != "cpu":
-        return find_device(device.name)
+        return _gpu_peaks(device)
     known = read_peaks(recorded)
     missing = set(dtypes) - (known.flops.keys() if known else set())
     if not missing:
@@ -58,6 +58,13 @@ def run_peaks(device: Device, dtypes: Iterable[str], recorded: Path, record: boo
         recorded.parent.mkdir(parents=True, exist_ok=True)
         write_json(recorded, asdict(peaks))
     return peaks
+
+
+def _gpu_peaks(device: Device) -> DevicePeaks:
+    """Those of the table, and of a MIG instance its part of its card's. Raises InputError."""
+    if device.slice is None:
+        return find_device(device.name)
+    return slice_peaks(device.name.removesuffix(f" MIG {device.slice.profile}"), device.slice)
 
 
 def peaks_from_json(document: dict[str, Any]) -> DevicePeaks:

@@ -25,6 +25,17 @@ PRODUCTS_AT_LEAST = 4
 
 
 @dataclass(frozen=True)
+class MigSlice:
+    """The part of a card that a MIG instance is."""
+
+    profile: str
+    """NVIDIA's name of its size, such as `1g.10gb`."""
+    multiprocessors: int
+    memory_share: float
+    """Of its card's memory, in whole eighths. Its memory has that share of the bandwidth, too."""
+
+
+@dataclass(frozen=True)
 class DevicePeaks:
     """Peak rates of one device."""
 
@@ -52,6 +63,8 @@ class DeviceEntry(StrictModel):
     flops: dict[str, float]
     bandwidth: float = Field(gt=0)
     memory: float = Field(gt=0)
+    multiprocessors: int | None = Field(default=None, gt=0)
+    """Of the whole card, where it can be cut into MIG instances."""
     source: str = Field(min_length=1)
 
 
@@ -75,6 +88,25 @@ def find_device(name: str) -> DevicePeaks:
         if short == name.lower() or re.fullmatch(entry.name, name):
             return DevicePeaks(short, dict(entry.flops), entry.bandwidth, entry.memory, entry.source)
     raise InputError(f"device {name!r}: no peaks are known; known devices: cpu, {', '.join(device_table())}")
+
+
+def slice_peaks(name: str, part: MigSlice) -> DevicePeaks:
+    """The peaks of a MIG instance of the device `name`, in proportion to its multiprocessors and its memory.
+
+    Source of the proportions: NVIDIA's MIG user guide, "Supported MIG Profiles". Raises InputError where the device, or
+    its number of multiprocessors, is not in the table.
+    """
+    whole = find_device(name)
+    of_card = device_table()[whole.name].multiprocessors
+    if of_card is None or whole.memory is None:
+        raise InputError(f"{DEVICES_FILE}: devices.{whole.name}.multiprocessors: not known, so MIG has no peaks")
+    return DevicePeaks(
+        f"{whole.name} MIG {part.profile}",
+        {dtype: rate * part.multiprocessors / of_card for dtype, rate in whole.flops.items()},
+        whole.bandwidth * part.memory_share,
+        whole.memory * part.memory_share,
+        f"{whole.source}; {part.multiprocessors} of {of_card} multiprocessors, {part.memory_share:.3g} of the memory",
+    )
 
 
 def measure_cpu(dtype: str = "bfloat16", threads: int | None = None, seconds: float = 0.5) -> DevicePeaks:

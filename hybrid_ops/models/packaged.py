@@ -66,9 +66,12 @@ def packaged_model(name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `$XDG_CACHE_HOME/hybrid-ops/models`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "hybrid-ops" / "models"
+    """Where converted models are kept: `$XDG_CACHE_HOME/hybrid-ops/models`. Raises InputError without a home."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "hybrid-ops" / "models"
+    except RuntimeError:
+        raise InputError("XDG_CACHE_HOME: this user has no home: name a folder for converted models") from None
 
 
 def _verified_file(name: str, model: PackagedModel) -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_ops import report
 from hybrid_ops.engines import registry
-from hybrid_ops.engines.devices import gpus
+from hybrid_ops.engines.devices import gpus, why_no_gpu
 from hybrid_ops.errors import CannotWrite, InputError, refuses_to_be_written
 from hybrid_ops.measure import procedures
 from hybrid_ops.measure.store import new_run_folder
@@ -24,7 +24,7 @@ from hybrid_ops.plugin.fixtures import (
     parametrize,
 )
 from hybrid_ops.plugin.progress import PROGRESS_FILE, ProgressFile, teller
-from hybrid_ops.plugin.settings import run_options
+from hybrid_ops.plugin.settings import others_than, run_options
 from hybrid_ops.plugin.state import (
     DESELECTED,
     FOLDER,
@@ -46,7 +46,6 @@ from hybrid_ops.run.run import PerfRun
 
 __all__ = ["measured_case", "measured_claims"]
 """The fixtures that pytest finds here."""
-NO_GPU = "needs a GPU, and NVML shows none on this machine"
 COLOURS = {Style.GOOD: "green", Style.BAD: "red", Style.WARNING: "yellow"}
 
 
@@ -106,7 +105,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             wanted.append(item)
     reasons = []
     if without_gpu:
-        reasons.append(f"{len(without_gpu)} GPU tests not run: {NO_GPU} (-m gpu shows them)")
+        reasons.append(f"{len(without_gpu)} GPU tests not run: {_no_gpu()} (-m gpu shows them)")
     if empty and not wanted:
         reasons.append(f"the suite {config.option.perf_suite} has no such workloads; --perf-suite names another")
     config.stash[DESELECTED] = "; ".join(reasons)
@@ -120,6 +119,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     if RUN in config.stash:
         run = config.stash[RUN]
         lines.append(f"perf: {run.device.name} ({run.device.device_class}), results in {config.stash[FOLDER]}")
+        if left_out := others_than(run.device):
+            lines.append(f"perf: not used, because they are of another class: {', '.join(left_out)}")
     return lines
 
 
@@ -159,11 +160,15 @@ def _lacks_gpu(item: pytest.Item) -> bool:
     return item.get_closest_marker("gpu") is not None and not gpus()
 
 
+def _no_gpu() -> str:
+    return f"needs a GPU: {why_no_gpu()}"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if _lacks_gpu(item):
         if item.config.option.perf_require_gpu:
-            pytest.fail(f"{NO_GPU}, and --perf-require-gpu was given", pytrace=False)
-        pytest.skip(NO_GPU)
+            pytest.fail(f"{_no_gpu()}, and --perf-require-gpu was given", pytrace=False)
+        pytest.skip(_no_gpu())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

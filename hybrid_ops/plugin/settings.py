@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_ops.engines.devices import Device, devices, gpus, server
+from hybrid_ops.engines.devices import Device, devices, gpus, server, why_no_gpu
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.pair import Arm
@@ -67,11 +67,17 @@ def run_options(config: pytest.Config) -> RunOptions:
 
 
 def _device(platform: str) -> Device:
-    """The device that baselines are looked up for. Raises InputError where the machine has none of the platform."""
+    """The first device, whose class is the run's. Raises InputError where the machine has none of the platform."""
     found = devices(platform)
     if not found:
-        raise InputError(f"--perf-device {platform}: NVML shows no GPU on this machine")
+        raise InputError(f"--perf-device {platform}: no GPU: {why_no_gpu()}")
     return found[0]
+
+
+def others_than(device: Device) -> list[str]:
+    """The GPUs that a run on `device` leaves out, because their times would not compare with its own."""
+    others = devices(device.platform) if device.platform == "cuda" else ()
+    return [f"{other.name} ({other.uuid})" for other in others if other.device_class != device.device_class]
 
 
 def chosen_platform(config: pytest.Config) -> str:

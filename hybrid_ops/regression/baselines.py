@@ -50,6 +50,8 @@ class Recorded(StrictModel):
     date: datetime.date
     device: str
     versions: dict[str, str]
+    settings: dict[str, bool | float | None] = {}
+    """How the GPU was set, of what times depend on (`measure.gpu.COMPARED_SETTINGS`); none for a CPU."""
 
 
 class CellBaseline(StrictModel):
@@ -214,7 +216,7 @@ def _new_document(path: Path, model: str) -> CommentedMap:
 def _apply(document: CommentedMap, update: Update, path: Path) -> Written:
     """Put one update into a document, touching no line that it does not concern."""
     case = document["cases"].setdefault(update.case, CommentedMap())
-    case["recorded"] = _flow(update.recorded.model_dump())
+    case["recorded"] = _flow(update.recorded.model_dump(exclude_defaults=True))
     case["definition"] = update.definition
     cells = case.setdefault("metrics", CommentedMap())
     name = update.metric.name

@@ -11,6 +11,7 @@ from hybrid_ops.measure.metrics import Kind, Metric, Scope
 from hybrid_ops.measure.records import LaunchRecord, PairRecord, matches_expected
 from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.baselines import Baselines, FoundBaseline
+from hybrid_ops.regression.comparable import compared_with
 from hybrid_ops.regression.judge import Evidence, Judgement, Settings, judge_run
 from hybrid_ops.regression.statistics import Noise
 from hybrid_ops.regression.verdicts import Verdict
@@ -147,23 +148,33 @@ class CellResult:
 
 
 def judge_cells(
-    cells: Sequence[Cell], launches: Launches, baselines: Baselines, settings: Settings, budget_left: bool
+    cells: Sequence[Cell],
+    launches: Launches,
+    baselines: Baselines,
+    settings: Settings,
+    budget_left: bool,
+    recording: bool = False,
 ) -> list[CellResult]:
-    """The verdict of every cell, from all launches so far."""
+    """The verdict of every cell, from all launches so far. `recording`: they are to become the baselines."""
     observations = [observe(cell, launches) for cell in cells]
-    found = [
-        (None, None) if _ungated(cell, seen) else _comparable(cell, baselines.find(cell.case.id, cell.metric.name))
-        for cell, seen in zip(cells, observations)
-    ]
+    compared = []
+    for index, (cell, seen) in enumerate(zip(cells, observations)):
+        found = None if _ungated(cell, seen) else baselines.find(cell.case.id, cell.metric.name)
+        # What is exact or a ratio does not depend on how the device is set.
+        absolute = cell.metric.scope is Scope.DEVICE_CLASS and cell.metric.kind is not Kind.EXACT
+        records = [record for record in launches.get(cell.case.spec.launch_name, ()) if cell.case.id in record.cases]
+        compared.append(compared_with(found, cell.definition, records if absolute else (), recording))
+        if compared[-1].unfit and seen.values:
+            observations[index] = replace(seen, values=[], invalid=list(compared[-1].unfit))
     judged = judge_run(
-        [_evidence(cell, seen, known) for cell, seen, (known, _) in zip(cells, observations, found)],
+        [_evidence(cell, seen, one.baseline) for cell, seen, one in zip(cells, observations, compared)],
         settings,
         budget_left,
     )
     today = datetime.now(UTC).date()
     return [
-        _result(cell, seen, known, stale, waived(judgement, _waiver(known), today))
-        for cell, seen, (known, stale), judgement in zip(cells, observations, found, judged)
+        _result(cell, seen, one.baseline, one.stale, waived(judgement, _waiver(one.baseline), today))
+        for cell, seen, one, judgement in zip(cells, observations, compared, judged)
     ]
 
 
@@ -233,16 +244,6 @@ def _ungated(cell: Cell, seen: Observation) -> bool:
     What is exact counts in full, whichever kernel computed it.
     """
     return bool(seen.reference_kernels) and cell.metric.kind is not Kind.EXACT
-
-
-def _comparable(cell: Cell, found: FoundBaseline | None) -> tuple[FoundBaseline | None, str | None]:
-    """The baseline if it was measured with the same definition; else None and why it does not count."""
-    if found is None or found.definition == cell.definition:
-        return found, None
-    return None, (
-        f"The baseline in {found.path} was recorded for another definition of this case "
-        f"({found.definition}, now {cell.definition}): the model, its arguments or the workload changed."
-    )
 
 
 def _evidence(cell: Cell, seen: Observation, known: FoundBaseline | None) -> Evidence:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hybrid_ops.measure.metrics import Direction, Kind
+from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.regression.crosscell import Reading, read_across
 from hybrid_ops.regression.outliers import outlier_launches
@@ -35,6 +36,16 @@ def findings(cells: Sequence[Cell], results: Sequence[CellResult]) -> list[str]:
                 )
             )
     return _reference_kernels(cells, results) + [finding.text for finding in read_across(readings)] + outliers
+
+
+def unchecked(launches: Sequence[LaunchRecord]) -> list[str]:
+    """One sentence for all that NVML did not tell of the GPU in some launch, so that nobody takes it for good."""
+    reasons: dict[str, set[str]] = {}
+    for record in launches:
+        for name, reason in record.conditions.get("gpu", {}).get("unchecked", {}).items():
+            reasons.setdefault(reason, set()).add(name)
+    told = [f"{', '.join(sorted(names))} ({reason})" for reason, names in reasons.items()]
+    return [f"Not checked on the GPU: {'; '.join(told)}."] if told else []
 
 
 def _reference_kernels(cells: Sequence[Cell], results: Sequence[CellResult]) -> list[str]:

@@ -35,6 +35,8 @@ class DeviceResult(BaseModel):
     cores: int
     memory_bytes: int
     kernel: str
+    settings: dict[str, bool | float | str | None] = {}
+    """How a GPU is set (`measure.gpu.SETTINGS`); null for what it does not tell."""
     peaks: DevicePeaks | None = None
     """Those that utilisation was measured against, where a cell needed them."""
 
@@ -130,14 +132,14 @@ class RunResults(BaseModel):
         for key, told in details.items():
             setattr(self, key, told)
 
+    @property
+    def single_launches(self) -> list[LaunchRecord]:
+        """Every launch, arms one by one."""
+        return [launch for record in self.launches for launch in record.launches]
+
     def records_of(self, case: str) -> list[LaunchRecord]:
         """The launches that have values of a case, arms one by one."""
-        return [
-            launch
-            for record in self.launches
-            for launch in record.launches
-            if case in launch.cases and launch.cases[case].values
-        ]
+        return [launch for launch in self.single_launches if case in launch.cases and launch.cases[case].values]
 
     def medians(self, case: str) -> dict[str, float]:
         """The median over a case's launches of each of its numbers; empty where nothing was measured."""

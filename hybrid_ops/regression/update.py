@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean, pstdev
+from typing import Any
 
+from hybrid_ops.measure.gpu import COMPARED_SETTINGS
 from hybrid_ops.measure.metrics import Kind, Scope
 from hybrid_ops.regression.baselines import Baselines, Recorded, Update, Written
 from hybrid_ops.regression.cells import Cell, CellResult, Launches, observe
@@ -134,6 +136,12 @@ def _widened_tolerance(result: CellResult, prior: Prior) -> float:
     return result.tolerance if result.tolerance > own + 1 / TOLERANCE_STEPS else 0.0
 
 
-def provenance(run_id: str, device: str, versions: dict[str, str]) -> Recorded:
-    """Where values recorded today come from."""
-    return Recorded(run=run_id, date=datetime.datetime.now(datetime.UTC).date(), device=device, versions=versions)
+def provenance(run_id: str, device: str, versions: dict[str, str], settings: Mapping[str, Any]) -> Recorded:
+    """Where values recorded today come from. `settings` are the GPU's."""
+    return Recorded(
+        run=run_id,
+        date=datetime.datetime.now(datetime.UTC).date(),
+        device=device,
+        versions=versions,
+        settings={name: settings[name] for name in COMPARED_SETTINGS if settings.get(name) is not None},
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from hybrid_ops.engines.devices import gpus
+from hybrid_ops.engines.devices import gpus, why_no_gpu
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.store import new_run_id
 from hybrid_ops.regression.cells import CellResult
@@ -201,7 +201,7 @@ class Night:
     def _run_part(self, part: Part) -> None:
         started = datetime.now(UTC)
         if self.options.device == "cuda" and not gpus():
-            self._leave_gap(part, started, "no GPU: NVML shows none on this machine")
+            self._leave_gap(part, started, f"no GPU: {why_no_gpu()}")
             return
         ended = self._programs.run([sys.executable, "-m", "pytest", "--perf", *part.arguments])
         if ended == PYTEST_USAGE:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hybrid_ops.engines.devices import Device, devices, lease
+from hybrid_ops.engines.devices import Device, alike, devices, lease
 from hybrid_ops.engines.standby import Standby
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.environment import machine_facts, suite_versions
@@ -95,7 +95,7 @@ class PerfRun:
         if not specs:
             return None
         dtypes = {spec.layer_stack().dtype for spec in specs}
-        with self._held(devices(self.device.platform), "the device's peaks: ") as device:
+        with self._held(alike(self.device), "the device's peaks: ") as device:
             try:
                 return run_peaks(device, dtypes, self._recorded_peaks, self.options.update)
             except RuntimeError as error:
@@ -127,7 +127,7 @@ class PerfRun:
         minutes = left * sum(durations) / len(durations) / 60
         prefix = f"[{label}] {spec.launch_name}: "
         suffix = f" (about {minutes:.1f} min left in this round)"
-        candidates = devices(spec.platform) if spec.platform != "server" else (self.device,)
+        candidates = self._candidates(spec.platform)
         self._standby.another_follows = left > 1
         terms = Terms(self.options.deadline_seconds, self.options.limits, self._peaks)
         folder = self.store.launch_folder(spec.launch_name, index)
@@ -148,13 +148,18 @@ class PerfRun:
             self.tell(f"{prefix}failed: {record.error}")
         return record
 
+    def _candidates(self, platform: str) -> tuple[Device, ...]:
+        """The devices that a launch may have: of one class, because the run is compared with the baselines of one."""
+        if platform == "server":
+            return (self.device,)
+        return alike(self.device) if platform == self.device.platform else devices(platform)
+
     @contextmanager
     def _held(self, candidates: tuple[Device, ...], prefix: str) -> Iterator[Device]:
         """A lease of one of `candidates`; waiting for it is told and is no part of the budget."""
         with ExitStack() as stack:
             with self.budget.waiting():
-                waiting = f"{prefix}waiting: another run holds the device"
-                device = stack.enter_context(lease(candidates, lambda: self.tell(waiting)))
+                device = stack.enter_context(lease(candidates, lambda text: self.tell(prefix + text)))
             yield device
 
     def _finish(self, cells: Sequence[Cell]) -> RunResults:

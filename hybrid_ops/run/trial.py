@@ -18,7 +18,7 @@ from hybrid_ops.measure.records import LaunchRecord, PairRecord
 from hybrid_ops.regression.baselines import Baselines
 from hybrid_ops.regression.cells import Cell, CellResult, judge_cells, judge_pairs
 from hybrid_ops.regression.claims import ClaimResult, judge_claims
-from hybrid_ops.regression.findings import findings
+from hybrid_ops.regression.findings import findings, unchecked
 from hybrid_ops.regression.judge import Settings
 from hybrid_ops.regression.noise import NOISE_FILE, MeasuredNoise
 from hybrid_ops.regression.results import ArmResult, CellNoise, RunResults, UpdateResult, WrittenBaseline
@@ -93,7 +93,7 @@ class BaselineTrial(Trial):
         return run_launch(launch, terms, order.tell, order.standby)
 
     def judge(self, cells: Sequence[Cell], records: Records, budget_left: bool) -> list[CellResult]:
-        return judge_cells(cells, records, self.baselines, self.settings, budget_left)
+        return judge_cells(cells, records, self.baselines, self.settings, budget_left, self.options.update)
 
     def claims(self, cells: Sequence[Cell], records: Records) -> list[ClaimResult]:
         return judge_claims(cells, records, self.settings)
@@ -103,10 +103,10 @@ class BaselineTrial(Trial):
 
     def finish(self, results: RunResults, cells: Sequence[Cell]) -> None:
         """The findings; and where an update is asked for, the baselines that it writes."""
-        results.findings = findings(cells, results.cells)
+        results.findings = [*findings(cells, results.cells), *unchecked(results.single_launches)]
         if not self.options.update:
             return
-        recorded = provenance(results.run_id, self.options.device.name, results.versions)
+        recorded = provenance(results.run_id, self.options.device.name, results.versions, results.device.settings)
         outcome = update_baselines(cells, results.cells, self.baselines, self.settings, recorded)
         written = {f"{one.case}-{one.metric.name}" for one in outcome.written}
         results.cells = [replace(result, recorded=result.cell in written) for result in results.cells]
@@ -150,6 +150,7 @@ class ArmsTrial(Trial):
         """The arms; and what an A/A comparison has learnt, which goes to the noise file of this device class."""
         first, second = (ArmResult.model_validate(arm, from_attributes=True) for arm in self.arms)
         results.arms = (first, second)
+        results.findings = unchecked(results.single_launches)
         if not self.options.arms_differ:
             learnt = self.noise.add(results.cells, results.run_id, self.settings)
             results.noise = {name: CellNoise.model_validate(cell) for name, cell in learnt.items()}

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hybrid_ops.engines.devices import POLL_SECONDS, cpu, lease
+from hybrid_ops.engines.devices import cpu, lease
+from hybrid_ops.engines.devices.leases import LOCKS, POLL_SECONDS
 from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.worker import Worker, WorkerError, root_cause
 
@@ -79,11 +80,11 @@ def test_the_root_cause_is_taken_from_the_log(tmp_path: Path) -> None:
 
 
 def test_a_device_is_leased_to_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv(LOCKS, str(tmp_path))
     entered, waiting = threading.Event(), threading.Event()
 
     def other() -> None:
-        with lease((cpu(),), waiting.set):
+        with lease((cpu(),), lambda text: waiting.set()):
             entered.set()
 
     thread = threading.Thread(target=other)

@@ -47,6 +47,21 @@ def test_each_limit_is_told_in_words(changes: dict[str, Any], words: str) -> Non
     assert violations({**FIT, **changes}, "cpu", Limits()) == [words]
 
 
+def test_what_a_gpu_does_not_tell_violates_nothing() -> None:
+    unknown = {"most_foreign_processes": None, "slowdowns": None, "limited_clocks": None, "power_limit_w": None}
+    assert violations({**FIT, "gpu": unknown}, "cuda", Limits()) == []
+
+
+def test_a_watch_that_fails_is_a_violation_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> float:
+        raise OSError("no such table")
+
+    monkeypatch.setattr("hybrid_ops.measure.conditions._memory_pressure", broken)
+    with ConditionMonitor(cpu(), [], Limits()) as monitor:
+        pass
+    assert monitor.conditions.violations == ["the machine could not be watched: OSError: no such table"]
+
+
 def test_foreign_load_does_not_matter_to_an_engine_on_a_gpu() -> None:
     assert violations({**FIT, "foreign_cpu_share": 0.9}, "cuda", Limits()) == []
 

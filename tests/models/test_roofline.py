@@ -23,7 +23,15 @@ DEVICE = DevicePeaks("test", {"bfloat16": 1e12}, 1e11, 1e9, "invented")
         ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
         ("NVIDIA H100 80GB HBM3", "h100-sxm"),
         ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
         ("NVIDIA H200", "h200"),
+        ("NVIDIA H200 NVL", "h200-nvl"),
+        ("NVIDIA GH200 480GB", "gh200-96gb"),
+        ("NVIDIA GH200 144G HBM3e", "gh200-144gb"),
+        ("NVIDIA B300 SXM6 AC", "b300"),
+        ("NVIDIA GeForce RTX 5090", "rtx-5090"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-blackwell-max-q"),
         ("NVIDIA B200", "b200"),
         ("NVIDIA GeForce RTX 5080", "rtx-5080"),
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000-blackwell"),
@@ -44,7 +52,9 @@ def test_every_device_of_the_table_is_found():
     assert [find_device(short).name for short in device_table()] == list(device_table())
 
 
-@pytest.mark.parametrize("name", ["NVIDIA H200 NVL", "NVIDIA GeForce RTX 5080 Laptop GPU", "toaster"])
+@pytest.mark.parametrize(
+    "name", ["NVIDIA RTX PRO 6000 Blackwell Server Edition", "NVIDIA GeForce RTX 5080 Laptop GPU", "toaster"]
+)
 def test_other_devices_are_not_guessed(name):
     with pytest.raises(InputError, match=r"no peaks are known; known devices: cpu, a100"):
         find_device(name)

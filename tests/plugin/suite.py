@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_ops.engines.devices.leases import LOCKS
 from hybrid_ops.yaml_files import round_trip_yaml
 
 WORKLOADS = """
@@ -47,9 +48,8 @@ class Suite:
         pytester.makefile(".toml", pyproject='[tool.pytest.ini_options]\naddopts = "--strict-markers"\n')
         (self.root / "config.json").write_text('{"vocab_size": 100}')
         (self.root / "workloads.yaml").write_text(WORKLOADS)
-        # Leases of devices are this user's on this machine: keep the suites of parallel tests apart.
-        (self.root / "leases").mkdir()
-        pytester._monkeypatch.setenv("TMPDIR", str(self.root / "leases"))
+        # Leases of devices are the whole machine's: keep the suites of parallel tests apart.
+        pytester._monkeypatch.setenv(LOCKS, str(self.root / "leases"))
         # The run must test this checkout, even where another one is installed (as in a second git worktree).
         # Pytest rewrites the assertions of plugins, and would do so in each run if it could not keep what it made.
         pytester._monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)

@@ -145,7 +145,7 @@ def test_gpu_testcases_skip_with_a_reason_or_fail_when_a_gpu_is_required(suite: 
     suite.add_model("big", platforms=["cuda"])
     skipped = suite.run("-m", "gpu", "-rs")
     assert skipped.ret == 0
-    skipped.stdout.fnmatch_lines(["*needs a GPU, and NVML shows none on this machine*"])
+    skipped.stdout.fnmatch_lines(["*needs a GPU: *"])
     assert suite.run("-m", "gpu", "--perf-require-gpu").ret == 1
     quiet = suite.run()
     quiet.stdout.fnmatch_lines(["*GPU tests not run*"])

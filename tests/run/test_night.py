@@ -120,7 +120,8 @@ def test_no_gpu_where_one_is_required_is_2(suite: Suite, monkeypatch: pytest.Mon
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     done = night(suite, device="cuda")
     assert done.returncode == 2
-    assert done.stdout == "night: 2, could not be measured: full: no GPU: NVML shows none on this machine\n"
+    [line] = done.stdout.splitlines()
+    assert line.startswith("night: 2, could not be measured: full: no GPU: ")
 
 
 def test_nothing_selected_is_2(suite: Suite) -> None:
@@ -262,4 +263,4 @@ def test_a_platform_without_a_device_is_one_line(suite: Suite, monkeypatch: pyte
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     refused = suite.run("--perf-device=cuda")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
-    refused.stderr.fnmatch_lines(["ERROR: --perf-device cuda: NVML shows no GPU on this machine"])
+    refused.stderr.fnmatch_lines(["ERROR: --perf-device cuda: no GPU: *"])

@@ -10,8 +10,9 @@ or ask its worker, `hybrid_ops.engines.layers_worker`, for one round at a time.
 How it measures. Agree first, time afterwards: each contender is held against float64, and one that is further off than
 rounding explains has no time. One thread, `OMP_WAIT_POLICY=passive` (spinning OpenMP threads on busy cores make small
 triangular solves up to 100 times slower), contenders interleaved in an order that is drawn anew each round, so that a
-slow moment of the machine hits all alike. Times are seconds of wall clock; minimum and median are reported. Only ratios
-of one run mean something on another machine.
+slow moment of the machine hits all alike. Times are seconds of wall clock, on a GPU between two events of its stream
+with a cold L2 cache; minimum and median are reported. All contenders are given the same inputs: in float32 on a CPU,
+in bfloat16 on a GPU, with gates in float32. Only ratios of one run mean something on another machine.
 
     shape.py         the sizes of all cases
     contender.py     what a layer and a contender are

@@ -43,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     refused: dict[str, dict[str, str]] = {}
     for case in options.cases:
         agreed = agree(case, Shape(tokens=options.tokens), options.device, compiled=options.compile)
-        samples[case] = measure(agreed.calls, repeats=options.repeats)
+        samples[case] = measure(agreed.calls, repeats=options.repeats, device=options.device)
         checks[case], refused[case] = agreed.checks, agreed.refused
-        print(table(case, summarise(samples[case]), agreed), flush=True)
+        print(table(case, summarise(samples[case]), agreed, options.device), flush=True)
     peaks: dict[str, dict[int, int]] = {}
     if not options.no_memory:
         peaks = {layer: {tokens: peak_memory(layer, tokens=tokens) for tokens in MEMORY_LENGTHS} for layer in LAYERS}

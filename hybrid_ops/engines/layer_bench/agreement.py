@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hybrid_ops.engines.layer_bench.cases import contenders, layer_and_direction, timed_shape
-from hybrid_ops.engines.layer_bench.contender import Contender, Function, Layer, first
+from hybrid_ops.engines.layer_bench.contender import DTYPES, Contender, Function, Layer, first
 from hybrid_ops.engines.layer_bench.shape import Shape
 
 if TYPE_CHECKING:
@@ -75,12 +75,14 @@ class _Trial:
 
     shape: Shape
     inputs: dict[str, Tensor]
+    dtype: str
+    """Of the inputs, but for the layer's gates."""
     gradient: Tensor | None
     """Of the output, as a loss would give it; None in a forward case."""
     exact: dict[str, Tensor]
 
 
-def agree(case: str, shape: Shape, device: str = "cpu", *, compiled: bool = False) -> Agreed:
+def agree(case: str, shape: Shape, device: str = "cpu", *, compiled: bool = False, dtype: str | None = None) -> Agreed:
     """Hold each contender of a case against float64.
 
     Args:
@@ -88,24 +90,28 @@ def agree(case: str, shape: Shape, device: str = "cpu", *, compiled: bool = Fals
         shape: at which the case is timed.
         device: "cpu" or "cuda".
         compiled: also our form under `torch.compile`.
+        dtype: of the inputs, "float32" or "bfloat16"; that of the device in `contender.DTYPES` by default.
 
     Returns:
         The calls that may be timed, how exact each contender is, and who was refused and why.
 
     Raises:
-        ValueError: the case is not known.
+        ValueError: the case or the type is not known.
         DisagreementError: "ours" is refused; then nobody else is tried.
     """
     import torch
 
     layer, direction = layer_and_direction(case)
+    dtype = dtype or DTYPES[device]
+    if dtype not in UNIT_ROUNDOFF:
+        raise ValueError(f"dtype: {dtype!r} is not one of {', '.join(UNIT_ROUNDOFF)}")
     place, timed = torch.device(device), timed_shape(case, shape)
     short = timed.with_tokens(layer.checked_tokens(timed))
     ours = layer.contenders[0]
     torch.manual_seed(0)
     trials = [
-        _trial(layer, direction, short, place, layer.reference(short)),
-        _trial(layer, direction, timed, place, ours.make(timed, place)),
+        _trial(layer, direction, short, place, dtype, layer.reference(short)),
+        _trial(layer, direction, timed, place, dtype, ours.make(timed, place)),
     ]
     agreed = Agreed()
     for contender in contenders(case, device, compiled=compiled):
@@ -143,28 +149,32 @@ def _admit(agreed: Agreed, contender: Contender, layer: Layer, trials: list[_Tri
         if contender.is_yardstick:
             continue
         error, where = worst_block(found, trial.exact, layer.parameters)
-        check = Check(error, bound(contender.dtype, trial.shape.tokens), f"{where} (of {trial.shape.tokens})")
+        coarser = max(contender.dtype, trial.dtype, key=UNIT_ROUNDOFF.__getitem__)
+        check = Check(error, bound(coarser, trial.shape.tokens), f"{where} (of {trial.shape.tokens})")
         if contender.name not in agreed.checks or check.share > agreed.checks[contender.name].share:
             agreed.checks[contender.name] = check
         if check.share > 1:
             agreed.refused[contender.name] = (
-                f"its relative error is {error:.2g} in {check.where}; {contender.dtype} explains {check.bound:.2g}"
+                f"its relative error is {error:.2g} in {check.where}; {coarser} explains {check.bound:.2g}"
             )
             return
     agreed.calls[contender.name] = call
 
 
-def _trial(layer: Layer, direction: str, shape: Shape, device: torch.device, reference: Function) -> _Trial:
-    """New inputs, and what `reference` makes of them in float64."""
+def _trial(layer: Layer, direction: str, shape: Shape, device: torch.device, dtype: str, reference: Function) -> _Trial:
+    """New inputs, and what `reference` makes of them in float64, their own rounding included."""
     import torch
 
-    inputs = layer.inputs(shape, device)
+    kind = getattr(torch, dtype)
+    inputs = {
+        name: tensor if name in layer.gates else tensor.to(kind) for name, tensor in layer.inputs(shape, device).items()
+    }
     exactly = {name: tensor.double() for name, tensor in inputs.items()}
     gradient = None
     if direction == "backward":
         with torch.no_grad():
             gradient = torch.randn_like(first(reference(*exactly.values())), dtype=torch.float32)
-    return _Trial(shape, inputs, gradient, _run(reference, first, exactly, gradient))
+    return _Trial(shape, inputs, dtype, gradient, _run(reference, first, exactly, gradient))
 
 
 def _run(

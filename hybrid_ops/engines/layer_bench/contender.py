@@ -16,6 +16,9 @@ Function = Callable[..., Any]
 """Takes a layer's inputs in their order and does one whole forward pass."""
 
 PLATFORMS = ("cpu", "cuda")
+DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
+"""In which type the inputs are on each platform: the one that its fast kernels are made for, for all contenders alike,
+so that no conversion is timed on a GPU and no ratio is one of types."""
 CHECKED_TOKENS = 300
 """The length at which contenders are held against the recurrent forms: not a multiple of any chunk."""
 
@@ -33,7 +36,8 @@ class Contender:
     make: Callable[[Shape, torch.device], Function]
     """Imports the code and gives the function for one shape and device. What it prepares is not timed."""
     dtype: str = "float32"
-    """In which type it computes: "float32" or "bfloat16". How far it may be from the reference follows from it."""
+    """In which type it computes float32 inputs: "float32" or "bfloat16". How far it may be from the reference follows
+    from it, and from the type of the inputs."""
     output: Callable[[Any], Tensor] = first
     """The output in the reference's layout, from what the function returns."""
     has_backward: bool = True
@@ -50,11 +54,14 @@ class Layer:
 
     name: str
     inputs: Callable[[Shape, torch.device], dict[str, Tensor]]
-    """New random float32 inputs by name, in the order in which every contender takes them."""
+    """New random float32 inputs by name, in the order in which every contender takes them. They are rounded to the
+    type of the case afterwards, but for `gates`."""
     reference: Callable[[Shape], Function]
     """The layer as its definition reads, exact to the last digits when its inputs are float64."""
     contenders: tuple[Contender, ...]
     """The first is "ours"."""
+    gates: tuple[str, ...] = ()
+    """Inputs that stay in float32 whatever the type of the others, as the kernels take them."""
     parameters: tuple[str, ...] = ()
     """Inputs without a batch and a time axis; all others are [B, T, ...]."""
     checked_tokens: Callable[[Shape], int] = lambda shape: CHECKED_TOKENS

@@ -115,6 +115,7 @@ DELTA_RULE = Layer(
     name="delta_rule",
     inputs=_inputs,
     reference=_reference,
+    gates=("beta", "log_decay"),
     contenders=(
         Contender("ours", _ours),
         Contender(

@@ -51,6 +51,7 @@ SELECTIVE_SCAN = Layer(
     name="selective_scan",
     inputs=_inputs,
     reference=lambda shape: _recurrent,
+    gates=("dt", "A"),
     parameters=("A",),
     # The gradient of transformers' token loop takes time quadratic in T, minutes at 2048.
     most_backward_tokens=256,

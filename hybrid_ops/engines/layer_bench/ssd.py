@@ -86,6 +86,7 @@ SSD = Layer(
     name="ssd",
     inputs=_inputs,
     reference=_reference,
+    gates=("dt", "A"),
     parameters=("A",),
     contenders=(
         Contender("ours", _ours),

@@ -47,6 +47,11 @@ SPEEDUPS = {
 """The metric of each peer, by its name."""
 
 
+def _place(case: str, platform: str) -> str:
+    """Where a goal holds, in the words of a claim."""
+    return f"{case} on {platform}"
+
+
 class LayerTimes(Procedure):
     """Our form of a layer beside its peers' on the same inputs. Whoever disagrees with float64 has no time."""
 
@@ -57,13 +62,22 @@ class LayerTimes(Procedure):
     metrics: ClassVar[tuple[Metric, ...]] = (TIME, *SPEEDUPS.values())
     fixture: ClassVar[str] = "layer_cell"
     pace: ClassVar[str | None] = TIME.name
-    headline: ClassVar[tuple[str, ...]] = (TIME.name, *(speedup_name(peer) for _, peer in GOALS))
+    headline: ClassVar[tuple[str, ...]] = (
+        TIME.name,
+        *dict.fromkeys(speedup_name(peer) for goals in GOALS.values() for _, peer in goals),
+    )
     runs_the_model: ClassVar[bool] = False
     is_brief: ClassVar[bool] = True
     details_key: ClassVar[str | None] = "layers"
     claims: ClassVar[tuple[Claim, ...]] = tuple(
-        Claim(f"{peer} takes at least {goal:.2f} times our time for {case}", speedup_name(peer), case, least=goal)
-        for (case, peer), goal in GOALS.items()
+        Claim(
+            f"{peer} takes at least {goal:.2f} times our time for {case}",
+            speedup_name(peer),
+            _place(case, platform),
+            least=goal,
+        )
+        for platform, goals in GOALS.items()
+        for (case, peer), goal in goals.items()
     )
 
     def cases(self, asked: Asked) -> list[Case]:
@@ -106,9 +120,9 @@ class LayerTimes(Procedure):
         return summary
 
     def is_claimed(self, claim: Claim, case: Case) -> bool:
-        """A goal is for a processor, where it was set."""
+        """A goal is for the platform that it was set on."""
         workload = workload_of(case, LayerWorkload)
-        return case.spec.platform == "cpu" and claim.at == f"{workload.layer}/{workload.direction}"
+        return claim.at == _place(f"{workload.layer}/{workload.direction}", case.spec.platform)
 
     def claim_place(self, case: Case) -> tuple[str, int]:
         return workload_of(case, LayerWorkload).layer, case.spec.model_config()["tokens"]

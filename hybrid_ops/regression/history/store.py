@@ -183,7 +183,8 @@ class History:
         if not run.started:
             return 0
         device, started = run.device.device_class, datetime.fromisoformat(run.started).timestamp()
-        machine = run.device.model_dump(mode="json", exclude={"platform", "device_class", "peaks"})
+        machine = run.device.model_dump(mode="json", exclude={"platform", "device_class", "peaks", "settings"})
+        machine |= run.device.settings
         with self._errors(), self._connection:
             if self._connection.execute("SELECT 1 FROM run WHERE name = ?", (run.run_id,)).fetchone():
                 return 0

@@ -1,12 +1,13 @@
 """The benchmark's own instruments: the memory follower, the interleaving, the ratios. Not its times."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hybrid_ops.engines.layer_bench import __main__ as program
-from hybrid_ops.engines.layer_bench import cases
+from hybrid_ops.engines.layer_bench import cases, timing
 from hybrid_ops.engines.layer_bench.agreement import Agreed, Check
 from hybrid_ops.engines.layer_bench.memory import live_storages, peak_memory
 from hybrid_ops.engines.layer_bench.tables import table
@@ -58,7 +59,43 @@ def test_the_order_of_a_round_follows_its_seed():
 def test_ratios_are_taken_within_a_round():
     summary = summarise({"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 4.0]})
     assert summary["peer"] == {"min": 2.0, "median": 4.0, "ratio": 2.0}
-    assert "met" in table("delta_rule/forward", summary | {"transformers": summary["peer"]}, Agreed())
+    shown = summary | {"transformers": summary["peer"]}
+    assert "met" in table("delta_rule/forward", shown, Agreed())
+    on_gpu = table("delta_rule/forward", shown, Agreed(), "cuda")  # a goal of the CPU is none there
+    assert "met" not in on_gpu and "missed" not in on_gpu
+
+
+def test_a_gpu_is_timed_by_its_own_events_after_its_cache_was_cleared(monkeypatch):
+    """The order of what is put into the stream, with the CUDA functions replaced: there is no GPU here."""
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            log.append("record")
+
+        def synchronize(self) -> None:
+            log.append("wait")
+
+        def elapsed_time(self, end: "Event") -> float:
+            return 1.5  # milliseconds
+
+    class Buffer:
+        def zero_(self) -> None:
+            log.append("clear")
+
+    sizes: list[int] = []
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(L2_cache_size=1000))
+    monkeypatch.setattr(torch, "empty", lambda size, dtype, device: sizes.append(size) or Buffer())
+    timing._beyond_l2.cache_clear()
+    calls = {"ours": lambda: log.append("call"), "peer": lambda: log.append("call")}
+    assert time_round(calls, 0, "cuda") == {"ours": 0.0015, "peer": 0.0015}
+    timing._beyond_l2.cache_clear()
+    assert log == 2 * ["clear", "record", "call", "record", "wait"]
+    assert sizes == [2000]
 
 
 def test_the_table_shows_errors_and_the_refused():
