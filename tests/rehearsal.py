@@ -1,9 +1,9 @@
 """Runs the jobs of the workflows on this machine, in clones of a repository of their own.
 
-The scripts are those of the workflows, run by bash as GitHub's runner runs them. git, pytest and the suite are real; the
-engine is the no-op. What stands in for GitHub: `gh` is a stub that writes down what it is asked, the artefact actions copy
-folders, the action that makes `.venv` takes the interpreter of the tests, and `Rehearsal.given` has what GitHub would put
-in place of each expression.
+The scripts are those of the workflows, run by bash as GitHub's runner runs them. git, pytest and the suite are real;
+the engine is the no-op. What stands in for GitHub: `gh` is a stub that writes down what it is asked, the artefact
+actions copy folders, the action that makes `.venv` takes the interpreter of the tests, and `Rehearsal.given` has what
+GitHub would put in place of each expression.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class Rehearsal:
             "TMPDIR": str(self.folder / "temp"),
             "RUNNER_TEMP": str(self.folder / "temp"),
             "GITHUB_REPOSITORY": "own/repo",
+            "NO_PROXY": "127.0.0.1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             **{f"GIT_{who}_{what}": "rehearsal" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }

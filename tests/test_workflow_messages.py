@@ -10,6 +10,17 @@ import pytest
 from tests.rehearsal import Rehearsal
 from tests.report.messages.forge_server import TOKEN, Forge, running_forge
 
+DYING = """
+schema_version: 1
+models:
+  steady:
+    architecture: none
+    config: config.json
+    engine: noop
+    platforms: [cpu]
+    arguments: {fail: {on: generate, how: die}}
+"""
+"""A zoo whose engine dies, so that there is something to tell."""
 BRANCH = "branch;$(touch${IFS}injected)"
 """A name that git allows, and a shell must not run."""
 PAGE = "https://forge.example/own/repo/actions/runs/40"
@@ -35,6 +46,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory, forge: Forge) -> Rehears
         "github.event.workflow_run.head_branch": BRANCH,
     }
     made = Rehearsal(folder, **given)
+    (folder / "zoo.yaml").write_text(DYING)
     made.environment.update(GITHUB_API_URL=forge.url, CUDA_VISIBLE_DEVICES="")
     return made
 
@@ -44,11 +56,12 @@ def test_a_pull_request_is_told_what_was_measured(rehearsal: Rehearsal, forge: F
     commit = rehearsal.git(measured, "rev-parse", "HEAD")
     rehearsal.given["github.event.pull_request.base.sha"] = commit
     rehearsal.given["github.event.workflow_run.head_sha"] = commit
-    assert not rehearsal.job("pull-request", "measure", measured).is_red
+    assert rehearsal.job("pull-request", "measure", measured).statuses["Measure"] == 1
 
     job = rehearsal.job("comment", "comment", rehearsal.checkout())
     assert job.statuses == {"Comment": 0}, job.printed
     [comment] = forge.comments
+    assert "steady/brief" in comment["body"]
     assert PAGE in comment["body"]
     assert forge.writes == [("POST", "/repos/own/repo/issues/7/comments")]
     [asked] = rehearsal.gh_log.read_text().splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,18 @@ def test_a_pull_request_that_changes_the_engine_has_both_side_by_side(
     assert [arm["interpreter"] for arm in compared["arms"]] == [sys.executable, str(clone / ".venv" / "bin" / "python")]
     assert base.startswith(compared["versions"]["source"].partition("+")[0].removesuffix("-dirty"))
     assert rehearsal.git(clone, "worktree", "list").count("\n") == 0, "the tree of the base is gone"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ci/pull-request"], "usage: ci/pull-request BASE [pytest arguments]"),
+        (["ci/pull-request", "nowhere"], "ci/pull-request: no common history with nowhere; fetch all of it first"),
+        (["ci/accept-baselines", "cpu"], "usage: ci/accept-baselines cpu|cuda FOLDER [pytest arguments]"),
+        (["ci/accept-baselines", "tpu", "new"], "ci/accept-baselines: the device is cpu or cuda, not 'tpu'"),
+    ],
+)
+def test_a_script_that_cannot_begin_says_why(rehearsal: Rehearsal, words: list[str], message: str) -> None:
+    done = subprocess.run(words, cwd=rehearsal.folder / "source", capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == message
