@@ -74,7 +74,7 @@ class Rehearsal:
         (stubs / "gh").write_text(STUB_GH)
         (stubs / "gh").chmod(0o755)
         (self.folder / "temp").mkdir()
-        suite = ["tests/perf", "--perf-device=cpu", "--perf-foreign-cpu=100%", "--perf-launches=1", "-k", "steady/",
+        suite = ["--perf-device=cpu", "--perf-foreign-cpu=100%", "--perf-launches=1", "-k", "steady/",
                  f"--perf-models={self.folder}/zoo.yaml", f"--perf-workloads={self.folder}/workloads.yaml"]  # fmt: skip
         return {
             "PATH": f"{stubs}:{os.environ['PATH']}",
