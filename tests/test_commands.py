@@ -159,6 +159,7 @@ BAD_INPUT = [
     (["night", "--device", "cpu", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["plot", "bad.json"], "bad.json: not the results.json of a run"),
     (["published", "--baselines", "nowhere"], "nowhere/published: no published document is there"),
+    (["log", "bad.json"], "bad.json: not the results.json of a run"),
     (["overhead", "llama-9t"], "no model is named 'llama-9t'; the zoo has "),
 ]
 
