@@ -18,6 +18,7 @@ from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import log_command, plot_command
+from hybrid_ops.report.compare import command as compare_command
 from hybrid_ops.report.published import command as published_command
 from hybrid_ops.run import night_command
 from hybrid_ops.workloads import data_command
@@ -32,6 +33,7 @@ COMMANDS = (
     plot_command,
     published_command,
     log_command,
+    compare_command,
 )
 BAD_INPUT = 2
 """The exit code for bad input, unless a subcommand has another."""

@@ -160,6 +160,8 @@ BAD_INPUT = [
     (["plot", "bad.json"], "bad.json: not the results.json of a run"),
     (["published", "--baselines", "nowhere"], "nowhere/published: no published document is there"),
     (["log", "bad.json"], "bad.json: not the results.json of a run"),
+    (["compare", "bad.json", "bad.json"], "bad.json: not the results.json of a run"),
+    (["compare", "no-run", "bad.json"], "no-run: nothing to compare is there; "),
     (["overhead", "llama-9t"], "no model is named 'llama-9t'; the zoo has "),
 ]
 

@@ -111,7 +111,7 @@ def _notes(run: RunResults, cells: Sequence[CellResult]) -> list[str]:
     """How many launches, what the verdicts were, what moved and what failed."""
     launches = sorted({len(run.records_of(cell.case)) for cell in cells} - {0})
     spread = "–".join(str(count) for count in dict.fromkeys((launches[0], launches[-1]))) if launches else "0"
-    notes = [f"{spread} launches a model; against the baselines: {counts(cells)}."]
+    notes = [f"Launches a model: {spread}; against the baselines: {counts(cells)}."]
     for cell in cells:
         if cell.verdict in (Verdict.SLOWER, Verdict.FASTER, Verdict.CHANGED):
             change = show_change(cell.change)
