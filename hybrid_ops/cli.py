@@ -17,20 +17,25 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
-from hybrid_ops.report import comment_command, notify_command, plot_command
+from hybrid_ops.report import comment_command, log_command, notify_command, plot_command
+from hybrid_ops.report.compare import command as compare_command
+from hybrid_ops.report.published import command as published_command
 from hybrid_ops.run import night_command
 from hybrid_ops.workloads import data_command
 
 COMMANDS = (
     capacity_command,
     comment_command,
+    compare_command,
     cost_command,
-    history_command,
     data_command,
+    history_command,
+    log_command,
     night_command,
     notify_command,
     overhead_command,
     plot_command,
+    published_command,
 )
 BAD_INPUT = 2
 """The exit code for bad input, unless a subcommand has another."""

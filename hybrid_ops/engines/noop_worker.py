@@ -70,9 +70,7 @@ class NoopWorker:
                 max_concurrency=0.0,
                 max_model_len=arguments.get("max_model_len", 0),
             ),
-            device=DeviceFacts(
-                arguments.get("platform", "cpu"), name=None, uuid=None, memory_bytes=None, threads=None
-            ),
+            device=DeviceFacts(arguments.get("platform", "cpu"), name=None, uuid=None, memory_bytes=None, threads=None),
             reference_kernels=arguments.get("reference_kernels", []),
             versions={"noop": "1"},
             server=None,

@@ -59,10 +59,15 @@ def new_run_folder(results: Path, run_id: str | None = None) -> Path:
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document so that it is seen whole or not at all."""
+    write_text(path, json.dumps(document, indent=1, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is seen whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -126,6 +126,19 @@ class RunFacts:
     setups: dict[str, dict[str, Any]]
     """The arguments and the environment of each launch, by its name."""
 
+    @classmethod
+    def of(cls, run: RunResults) -> RunFacts:
+        """What is to be kept of a run. One that does not name its time zone was made in that of this machine."""
+        return cls(
+            name=run.run_id,
+            started=datetime.fromisoformat(run.started) if run.started else datetime.fromtimestamp(0, UTC),
+            versions=run.versions,
+            machine=run.device.model_dump(mode="json", exclude={"platform", "device_class", "peaks", "settings"})
+            | run.device.settings,
+            command=run.command,
+            setups=_setups(run),
+        )
+
 
 class History:
     """An embedded store of results. Use it as a context manager; whatever fails raises InputError."""
@@ -177,23 +190,23 @@ class History:
     def add(self, run: RunResults, suite: str | None = None) -> int:
         """Add the cells of one run and return how many; a run already there adds 0, and so does one without a launch.
 
-        All of a run is added or nothing. A cell that could not be measured has no value. A run that does not name its
-        time zone was made in that of this machine. `suite` tells whose gaps are whose (`add_gap`).
+        All of a run is added or nothing. A cell that could not be measured has no value. `suite` tells whose gaps are
+        whose (`add_gap`).
         """
         if not run.started:
             return 0
-        device, started = run.device.device_class, datetime.fromisoformat(run.started).timestamp()
-        machine = run.device.model_dump(mode="json", exclude={"platform", "device_class", "peaks", "settings"})
-        machine |= run.device.settings
+        facts, device = RunFacts.of(run), run.device.device_class
+        started = facts.started.timestamp()
         with self._errors(), self._connection:
             if self._connection.execute("SELECT 1 FROM run WHERE name = ?", (run.run_id,)).fetchone():
                 return 0
             cursor = self._connection.execute(
                 "INSERT INTO run (name, started, device, versions, machine, command, suite) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (run.run_id, started, device, _json(run.versions), _json(machine), run.command, suite),
+                (run.run_id, started, device, _json(facts.versions), _json(facts.machine), run.command, suite),
             )
-            for name, document in _setups(run).items():
+            for name, setup in facts.setups.items():
+                document = _json(setup)
                 digest = definition_hash(document)
                 self._connection.execute("INSERT OR IGNORE INTO setup VALUES (?, ?)", (digest, document))
                 self._connection.execute("INSERT INTO launch VALUES (?, ?, ?)", (cursor.lastrowid, name, digest))
@@ -269,6 +282,20 @@ class History:
             ).fetchall()
         return [Point(name, datetime.fromtimestamp(when, UTC), *rest) for name, when, *rest in reversed(rows)]
 
+    def cells(self, run: str) -> list[tuple[Series, Point]]:
+        """The cells of one run. Raises InputError for a run that is not there or has no results."""
+        with self._errors():
+            rows = self._connection.execute(
+                "SELECT series.id, series.device, cell, metric, unit, kind, direction, name, point.started, value, "
+                "text, launches, verdict, baseline FROM point "
+                "JOIN series ON series.id = series JOIN run ON run.id = run "
+                "WHERE name = ? ORDER BY cell, metric",
+                (run,),
+            ).fetchall()
+        if not rows:
+            raise InputError(f"{self.path}: no run {run!r} with results; hybrid-perf history show lists the runs")
+        return [(Series(*row[:7]), Point(row[7], datetime.fromtimestamp(row[8], UTC), *row[9:])) for row in rows]
+
     def facts(self, run: str) -> RunFacts:
         """What is kept of a run that is there."""
         with self._errors():
@@ -318,12 +345,12 @@ def _json(document: Any) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def _setups(run: RunResults) -> dict[str, str]:
-    """How each launch was started, as JSON by its name; both arms of a comparison, told apart by theirs."""
+def _setups(run: RunResults) -> dict[str, dict[str, Any]]:
+    """How each launch was started, by its name; both arms of a comparison, told apart by theirs."""
     setups = {}
     for record in run.launches:
         for launch, arm in zip(record.launches, ("", " (b)")):
-            setups[record.launch_name + arm] = _json({"arguments": launch.arguments, "environment": launch.environment})
+            setups[record.launch_name + arm] = {"arguments": launch.arguments, "environment": launch.environment}
     return setups
 
 
