@@ -71,6 +71,15 @@ def find_device(name: str) -> DevicePeaks:
     raise InputError(f"device {name!r}: no peaks are known; known devices: cpu, {', '.join(device_table())}")
 
 
+def known_memory(name: str) -> int | None:
+    """Bytes of a device's own memory by the table, which all of its class have; None where it is not there."""
+    try:
+        memory = find_device(name).memory
+    except InputError:
+        return None
+    return None if memory is None else int(memory)
+
+
 def measure_cpu(dtype: str = "bfloat16", threads: int | None = None, seconds: float = 0.5) -> DevicePeaks:
     """The peaks of this machine's CPU as torch reaches them: the best of repeated products and copies.
 
