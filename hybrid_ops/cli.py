@@ -20,7 +20,7 @@ from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import comment_command, log_command, notify_command, plot_command
 from hybrid_ops.report.compare import command as compare_command
 from hybrid_ops.report.published import command as published_command
-from hybrid_ops.run import night_command
+from hybrid_ops.run import gpu_command, night_command
 from hybrid_ops.workloads import data_command
 
 COMMANDS = (
@@ -29,6 +29,7 @@ COMMANDS = (
     compare_command,
     cost_command,
     data_command,
+    gpu_command,
     history_command,
     log_command,
     night_command,

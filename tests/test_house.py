@@ -83,6 +83,8 @@ def worker_modules(file: Path) -> tuple[str, ...] | None:
         return ("engines.vllm_plugins", "layers")
     if name == "layer_bench":
         return ("engines.layer_bench", "layers")
+    if name == "vllm_needs":
+        return ()
     if name.endswith("_worker") or name == "vllm_probes":
         return ("engines.protocol", "engines.vllm_probes", "engines.vllm_plugins", "engines.layer_bench")
     return None

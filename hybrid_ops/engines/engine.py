@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 from abc import ABC
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hybrid_ops.engines.protocol import LOAD_STAGE
+from hybrid_ops.models.hub import weights_folder
 from hybrid_ops.models.packaged import packaged_model
 
 if TYPE_CHECKING:
     from hybrid_ops.engines.spec import EngineSpec
+
+
+class CacheSize(Enum):
+    """What the size of an engine's cache follows from, and so where one number of blocks holds."""
+
+    ARGUMENTS = "arguments"
+    """Its arguments alone: every machine of a platform has the same."""
+    DEVICE = "device"
+    """The device's memory by a rule: every machine of a device class has the same."""
+    FREE_MEMORY = "free memory"
+    """What memory a start finds free: no two launches need have the same."""
 
 
 class Engine(ABC):
@@ -32,6 +46,10 @@ class Engine(ABC):
     it cannot give is no cell."""
     server: ClassVar[str | None] = None
     """The engine that puts its models behind a server; None where there is none."""
+    without_kept_code: ClassVar[Mapping[str, str]] = {}
+    """Variables that make it compile anew what earlier starts have compiled."""
+    shared_platforms: ClassVar[frozenset[str]] = frozenset({"cpu"})
+    """Where two of it can live at once on one device, whatever their models."""
 
     def gives(self, metric: str) -> bool:
         """Whether it can give this metric (`max_concurrency@4096` counts as `max_concurrency`)."""
@@ -49,34 +67,56 @@ class Engine(ABC):
         """The spec for sequences of `tokens` tokens. An engine that plans by length says so here."""
         return spec
 
-    def has_fixed_cache(self, spec: EngineSpec) -> bool:
-        """Whether the size of its cache follows from its arguments, rather than from what memory is free."""
+    def cache_size(self, spec: EngineSpec) -> CacheSize:
+        """What the size of its cache follows from."""
+        return CacheSize.ARGUMENTS
+
+    def repeats_kernels(self, spec: EngineSpec) -> bool:
+        """Whether every launch computes with the same kernels. Those chosen by timing may round in another way."""
         return True
+
+    def compiles(self, spec: EngineSpec) -> bool:
+        """Whether a launch compiles the model and captures graphs of it."""
+        return False
+
+    def misfit(self, spec: EngineSpec) -> str | None:
+        """Why the model does not fit the devices that it would be launched on, with both numbers; None if it does."""
+        return None
+
+    def beside_another(self, spec: EngineSpec) -> EngineSpec | None:
+        """The spec as one of two engines that live at once on one device; None where two do not fit."""
+        return spec if spec.platform in self.shared_platforms else None
 
     def prepare(self, spec: EngineSpec, folder: Path) -> str:
         """Where the worker finds the model; files that it needs are written into `folder`. Raises InputError.
 
-        By default the hub's name of real weights, the folder of a packaged model, or a folder made here that holds the
-        model's configuration.
+        By default the folder of real weights that were downloaded, that of a packaged model, or one made here that
+        holds the model's configuration.
         """
         if spec.weights == "packaged":
             assert spec.entry.package is not None
             return str(packaged_model(spec.entry.package))
         if spec.weights == "hub":
             assert spec.entry.hub is not None
-            return spec.entry.hub
+            return weights_folder(spec.entry.hub, spec.pinned_revision())
         target = folder / "model"
         target.mkdir(parents=True, exist_ok=True)
         (target / "config.json").write_text(json.dumps(spec.model_config(), indent=2), encoding="utf-8")
         return str(target)
 
-    def load_request(self, spec: EngineSpec, folder: Path, deadline_seconds: float) -> dict[str, Any]:
-        """The arguments of the worker's `load`. Raises InputError for a model that cannot be had."""
+    def load_request(self, spec: EngineSpec, folder: Path, stages: Mapping[str, float]) -> dict[str, Any]:
+        """The arguments of the worker's `load`. Raises InputError for a model that cannot be had.
+
+        `stages` are the seconds that each stage of a load may take.
+        """
         return {"model": self.prepare(spec, folder), "arguments": self.arguments(spec)}
 
-    def load_patience(self, deadline_seconds: float) -> float:
-        """How long to wait for the answer to `load` before the worker is killed, in seconds."""
-        return deadline_seconds
+    def load_patience(self, stages: Mapping[str, float]) -> float:
+        """How long to wait in the first stage of a load before the worker is killed, in seconds.
+
+        A worker that announces no further stages has this long for all of them.
+        """
+        return stages[LOAD_STAGE]
 
     def launch_name(self, spec: EngineSpec) -> str:
         """What launches of a spec are filed under, such as `nemotron-h-tiny@prefix-caching`."""

@@ -42,6 +42,9 @@ BYTES_PER_BLOCK = 4096
 BLOCK_SIZE = 16
 NUM_BLOCKS = 1000
 MODEL_BYTES = 1_000_000
+LEADING_TOKENS = 4
+OWN_VARIABLES = "NOOP_"
+"""How variables of its environment begin that are meant for it. It reads none."""
 
 
 class NoopWorker:
@@ -74,6 +77,7 @@ class NoopWorker:
             reference_kernels=arguments.get("reference_kernels", []),
             versions={"noop": "1"},
             server=None,
+            unknown_variables=[name for name in os.environ if name.startswith(OWN_VARIABLES)],
         )
 
     def generate(
@@ -96,9 +100,13 @@ class NoopWorker:
             cached_tokens=0,
             requests=[GeneratedRequest(arrivals) for _ in range(generations)],
             steps=[(self.step_seconds, generations) for _ in arrivals],
+            model_steps=generation_tokens,
             output_hash=hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
+            leading_tokens=[prompt[:LEADING_TOKENS] for prompt in prompts],
             peak_blocks=math.ceil(tokens / BLOCK_SIZE) * generations,
             peak_memory_bytes=MODEL_BYTES,
+            ranks=[],
+            kernel_choices={},
         )
 
     def probe_cache(self, lengths: list[int]) -> CacheLayout:

@@ -5,8 +5,9 @@ the rest of this package, so any virtual environment that holds the engine can r
 goes to the log that the parent opened as standard output; the conversation has its own two file descriptors.
 
 Request: `{"operation": str, "arguments": object}`. Reply: `{"result": object}` or
-`{"error": {"type": str, "message": str, "traceback": str}}`. One reply to each request, in order. Every worker answers
-`ready`, with null, as soon as it serves. The end of the request pipe ends the worker.
+`{"error": {"type": str, "message": str, "traceback": str}}`. One reply to each request, in order. Before it a worker
+may send `{"stage": str}` (`begin_stage`): from then on the deadline of that stage holds. Every worker answers `ready`,
+with null, as soon as it serves. The end of the request pipe ends the worker.
 
 The answers of a worker are the dataclasses below. What an engine does not have is null, said out loud: the parent reads
 an answer by its type (`engines.answers`), and a missing or surplus field is an error.
@@ -23,13 +24,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TextIO, TypeVar
 
 READ_DESCRIPTOR = "HYBRID_OPS_WORKER_READ"
 WRITE_DESCRIPTOR = "HYBRID_OPS_WORKER_WRITE"
 PARENT = "HYBRID_OPS_WORKER_PARENT"
 
+
+LOAD_STAGE, COMPILE_STAGE, CAPTURE_STAGE = "load", "compile", "capture"
+"""The stages of a load, in order: the weights, the compilation with the first steps, and the cache with CUDA graphs."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -112,6 +116,25 @@ class LoadFacts:
     versions: dict[str, str]
     """Of the engine and of what it runs on. Nothing that is only a guess."""
     server: ServerFacts | None
+    compile_seconds: float | None = None
+    """Null where nothing was compiled, or the engine does not tell."""
+    capture_seconds: float | None = None
+    """Of its graphs, of the slowest rank; null where none were captured."""
+    unknown_variables: list[str] = field(default_factory=list)
+    """Variables of its environment that are named as its own are, and that it does not read."""
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """What one rank of an engine has allocated on its device, in bytes."""
+
+    weights: int
+    cache: int
+    """Preallocated, whether in use or not."""
+    graphs: int
+    """Taken by the capture of CUDA graphs, which hold their activations."""
+    activations: int
+    """Most that a step of the batch allocated beyond what stays allocated between batches."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +156,22 @@ class GenerationSample:
     requests: list[GeneratedRequest]
     steps: list[tuple[float, int]]
     """Each engine step: its seconds, and the tokens that it put out."""
+    model_steps: int
+    """Those in which the model computed. Under asynchronous scheduling a batch has one step more, in which the engine
+    only takes work or hands out what the step before has computed."""
     output_hash: str
     """Of all generated token ids."""
+    leading_tokens: list[list[int]]
+    """The first token ids of the first generations, to see how far two outputs agree."""
     peak_blocks: int
     """Most cache blocks held at once."""
     peak_memory_bytes: int
-    """Since the engine's start: allocated on the device, or resident in the process on a CPU."""
+    """On a device the most bytes allocated at once beside the preallocated cache, of the fullest rank; on a CPU those
+    resident in the process since its start."""
+    ranks: list[RankMemory]
+    """Memory of each rank on its device; empty on a CPU."""
+    kernel_choices: dict[str, str]
+    """What each kernel that chooses by timing has chosen; empty where none does."""
 
 
 @dataclass(frozen=True)
@@ -234,9 +267,10 @@ def serve(operations: dict[str, Callable[..., Any]]) -> None:
     `operations` maps an operation's name to a function of the request's arguments; its return value must be JSON or a
     dataclass of what is JSON. An exception is an answer too: the parent decides whether the worker goes on.
     """
+    global _replies
     die_with_parent(_parent_death_signal)
     requests = os.fdopen(int(os.environ.pop(READ_DESCRIPTOR)), encoding="utf-8")
-    replies = os.fdopen(int(os.environ.pop(WRITE_DESCRIPTOR)), "w", encoding="utf-8")
+    _replies = os.fdopen(int(os.environ.pop(WRITE_DESCRIPTOR)), "w", encoding="utf-8")
     operations = {"ready": _ready, **operations}
     for line in requests:
         request = json.loads(line)
@@ -252,8 +286,23 @@ def serve(operations: dict[str, Callable[..., Any]]) -> None:
                 }
             }
         sys.stdout.flush()
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
+        _send(reply)
+
+
+def begin_stage(name: str) -> None:
+    """Tell the parent that a stage of the present operation begins, which has a deadline of its own."""
+    if _replies is not None:
+        _send({"stage": name})
+
+
+_replies: TextIO | None = None
+"""The pipe to the parent, while the worker serves."""
+
+
+def _send(line: dict[str, Any]) -> None:
+    assert _replies is not None
+    _replies.write(json.dumps(line) + "\n")
+    _replies.flush()
 
 
 def _as_json(answer: Any) -> Any:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from hybrid_ops.engines.engine import Engine
+from hybrid_ops.errors import InputError
 from hybrid_ops.models.families import read_model
 from hybrid_ops.models.stack import ModelStack
 from hybrid_ops.models.zoo import ExpectedFailure, ModelEntry
@@ -35,6 +36,8 @@ class EngineSpec:
     """Variables of the engine's environment."""
     config_changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model's configuration that have another value than in the entry's file."""
+    memory_bytes: int | None = None
+    """Memory of each device that it is launched on; None where it is not known or not the device's own."""
 
     @property
     def name(self) -> str:
@@ -59,6 +62,25 @@ class EngineSpec:
         """The same spec with further arguments that only fit it to its platform."""
         return replace(self, sizing={**self.sizing, **sizing})
 
+    @property
+    def revision(self) -> str | None:
+        """The commit of the weights on the hub; None for weights that are not from there."""
+        return self.entry.revision if self.weights == "hub" else None
+
+    def pinned_revision(self) -> str:
+        """That commit. Raises InputError where the entry of the zoo does not name it."""
+        if self.entry.revision is None:
+            raise InputError(
+                f"{self.entry.source}: models.{self.model}.revision: real weights need the commit that is measured; "
+                f"`git ls-remote https://huggingface.co/{self.entry.hub} HEAD` names the newest"
+            )
+        return self.entry.revision
+
+    @cached_property
+    def misfit(self) -> str | None:
+        """Why the model does not fit the device, or None."""
+        return self.engine.misfit(self)
+
     def model_config(self) -> dict[str, Any]:
         """The model's Hugging Face configuration, as the launch has it. Raises InputError."""
         return {**self.entry.config_contents, **self.config_changes}
@@ -72,17 +94,21 @@ class EngineSpec:
     def layer_stack(self) -> ModelStack:
         """What the model is made of, in the data type that the engine runs it in. Raises InputError."""
         stack = read_model(self.model_config(), str(self.entry.config_path))
-        dtype = self.engine_arguments.get("dtype", "auto")
+        dtype = self.engine.portable_arguments(self).get("dtype", "auto")
         return stack if dtype == "auto" else replace(stack, dtype=dtype)
 
     def definition(self, portable: bool) -> list[str]:
-        """What of the spec defines a measurement, as text. `portable` leaves out what follows from the platform."""
-        arguments = self.engine.portable_arguments(self) if portable else self.engine_arguments
+        """What of the spec defines a measurement, as text. `portable` leaves out what follows from the platform.
+
+        What follows from the memory of a device is no definition: it is the same rule on every device class.
+        """
+        anywhere = replace(self, memory_bytes=None)
+        arguments = self.engine.portable_arguments(self) if portable else self.engine.arguments(anywhere)
         return [
             self.engine.name,
             json.dumps(self.model_config(), sort_keys=True),
             json.dumps(arguments, sort_keys=True),
-            self.weights,
+            self.weights if self.revision is None else f"{self.weights} {self.entry.hub}@{self.revision}",
             *self.engine.definition(self),
         ]
 

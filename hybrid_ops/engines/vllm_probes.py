@@ -13,9 +13,20 @@ from hybrid_ops.engines.protocol import CacheLayout, LengthFigures, PrefixSample
 def bytes_per_block(layout: Any) -> int:
     """Bytes that one block takes, for all layers of a group, of a scheduler's `KVCacheConfig`.
 
-    Groups overlay one another in one allocation, whose size each of its parts carries.
+    Groups overlay one another. Since vLLM 0.29 they do so in one allocation, whose size each of its parts carries; a
+    part then has a stride between blocks. Up to 0.28 each layer slot of a group has an allocation of its own, without
+    one, unless they are packed into one.
     """
-    return max(tensor.size for tensor in layout.kv_cache_tensors) // layout.num_blocks
+    tensors = layout.kv_cache_tensors
+    is_whole = all(tensor.block_stride for tensor in tensors)
+    total = max(tensor.size for tensor in tensors) if is_whole else sum(tensor.size for tensor in tensors)
+    return total // layout.num_blocks
+
+
+def layer_specs(group_spec: Any) -> list[Any]:
+    """What the layers of a group keep: one spec for each where they differ in width, else the group's own for all."""
+    own = getattr(group_spec, "kv_cache_specs", None)  # vLLM's `iter_layer_specs`, which is not there before 0.29
+    return [group_spec] if own is None else list(own.values())
 
 
 def cache_layout(engine: Any, lengths: list[int]) -> CacheLayout:
@@ -25,7 +36,7 @@ def cache_layout(engine: Any, lengths: list[int]) -> CacheLayout:
     not matter.
     """
     from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity
-    from vllm.v1.kv_cache_interface import FullAttentionSpec, iter_layer_specs
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
 
     config, layout = engine.vllm_config, engine.engine_core.engine_core.scheduler.kv_cache_config
     specs = [(group.kv_cache_spec, len(group.layer_names)) for group in layout.kv_cache_groups]
@@ -42,7 +53,7 @@ def cache_layout(engine: Any, lengths: list[int]) -> CacheLayout:
     full_attention = [(spec, layers) for spec, layers in specs if isinstance(spec, FullAttentionSpec)]
     return CacheLayout(
         block_size=config.cache_config.block_size,
-        page_bytes=max(part.page_size_bytes for spec, _ in specs for part in iter_layer_specs(spec)),
+        page_bytes=max(part.page_size_bytes for spec, _ in specs for part in layer_specs(spec)),
         num_blocks=layout.num_blocks,
         groups=[(type(spec).__name__, layers) for spec, layers in specs],
         bytes_per_token=sum(layers * spec.page_size_bytes // spec.block_size for spec, layers in full_attention),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,9 +51,6 @@ class VllmServer(VllmOffline):
     def portable_arguments(self, spec: EngineSpec) -> dict[str, Any]:
         return super().portable_arguments(spec) if self.running is None else {}
 
-    def has_fixed_cache(self, spec: EngineSpec) -> bool:
-        return self.running is not None or super().has_fixed_cache(spec)
-
     def prepare(self, spec: EngineSpec, folder: Path) -> str:
         """As for the engine without a server, and beside a drawn model's configuration a tokenizer of plain words."""
         model = super().prepare(spec, folder)
@@ -60,21 +58,22 @@ class VllmServer(VllmOffline):
             write_word_tokenizer(Path(model), spec.model_config()["vocab_size"])
         return model
 
-    def load_request(self, spec: EngineSpec, folder: Path, deadline_seconds: float) -> dict[str, Any]:
+    def load_request(self, spec: EngineSpec, folder: Path, stages: Mapping[str, float]) -> dict[str, Any]:
         known = [spec.model, *filter(None, [spec.entry.hub])]
         if self.running is not None and spec.model in self.running.names:
             known = [self.running.names[spec.model]]
         return {
-            **super().load_request(spec, folder, deadline_seconds),
+            **super().load_request(spec, folder, stages),
             "names": known,
             "command": None if spec.entry.server_command is None else list(spec.entry.server_command),
             "url": None if self.running is None else self.running.url,
-            "health_seconds": deadline_seconds,
+            "health_seconds": sum(stages.values()),
             "folder": str(folder),
         }
 
-    def load_patience(self, deadline_seconds: float) -> float:
-        return deadline_seconds + GRACE_SECONDS
+    def load_patience(self, stages: Mapping[str, float]) -> float:
+        """The server is a process of its own, which tells no stages: it has the time of all of them."""
+        return sum(stages.values()) + GRACE_SECONDS
 
     def launch_name(self, spec: EngineSpec) -> str:
         """`nemotron-h-tiny+vllm-server`. A load with arguments of its own has another server, told apart by a hash."""

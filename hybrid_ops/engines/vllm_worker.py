@@ -8,6 +8,7 @@ code drives the CPU and the CUDA build: the installed vLLM decides. The engine c
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -21,6 +22,9 @@ from typing import Any
 
 from hybrid_ops.engines import vllm_probes
 from hybrid_ops.engines.protocol import (
+    CAPTURE_STAGE,
+    COMPILE_STAGE,
+    LOAD_STAGE,
     CacheFacts,
     CacheGroup,
     CacheLayout,
@@ -29,8 +33,13 @@ from hybrid_ops.engines.protocol import (
     GenerationSample,
     LoadFacts,
     PrefixSample,
+    RankMemory,
+    begin_stage,
     serve,
 )
+
+LEADING_TOKENS, LEADING_GENERATIONS = 16, 4
+"""How many tokens of how many generations are told one by one."""
 
 
 @dataclass
@@ -56,21 +65,31 @@ class VllmWorker:
     def __init__(self) -> None:
         self.engine: Any = None
         self.requests_made = 0
+        self.model_steps = 0
 
     def load(self, model: str, arguments: dict[str, Any]) -> LoadFacts:
         """Start the engine on `model` (a folder or a hub name) with `EngineArgs`; return what it is made of."""
         from vllm import EngineArgs, LLMEngine
 
         started = time.perf_counter()
+        _announce_stages()
         self.engine = LLMEngine.from_engine_args(EngineArgs(model=model, **arguments))
+        self._count_model_steps()
+        load_seconds = time.perf_counter() - started
+        found = self._in_each_rank("start_facts")
+        captures = [rank["capture_seconds"] for rank in found if rank["capture_seconds"] is not None]
+        model_bytes = [rank["model_bytes"] for rank in found if rank["model_bytes"] is not None]
         return LoadFacts(
-            load_seconds=time.perf_counter() - started,
-            model_bytes=self._model_bytes(),
+            load_seconds=load_seconds,
+            model_bytes=sum(model_bytes) or None,
             cache=self._cache_facts(),
-            device=self._device_facts(),
-            reference_kernels=self._reference_kernels(),
+            device=_device_facts(found[0]["gpu"]),
+            reference_kernels=sorted({kernel for rank in found for kernel in rank["reference_kernels"]}),
             versions={name: importlib.metadata.version(name) for name in ("vllm", "torch", "transformers")},
             server=None,
+            compile_seconds=self.engine.vllm_config.compilation_config.compilation_time or None,
+            capture_seconds=max(captures, default=None),
+            unknown_variables=_unknown_variables(),
         )
 
     def generate(
@@ -94,6 +113,8 @@ class VllmWorker:
         free_before = fewest_free = pool.get_num_free_blocks()
         generations: dict[str, _Generation] = {}
         steps: list[tuple[float, int]] = []
+        self._in_each_rank("begin_batch")
+        self.model_steps = 0
 
         start = time.perf_counter()
         for prompt in prompts:
@@ -112,15 +133,21 @@ class VllmWorker:
         elapsed = time.perf_counter() - start
 
         tokens = [generation.tokens for generation in generations.values()]
+        found = self._in_each_rank("batch_facts")
+        on_device = [rank for rank in found if rank["memory"] is not None]
         return GenerationSample(
             elapsed_seconds=elapsed,
             prompt_tokens=sum(map(len, prompts)),
             cached_tokens=sum(generation.cached for generation in generations.values()),
             requests=[GeneratedRequest(generation.arrivals) for generation in generations.values()],
             steps=steps,
+            model_steps=self.model_steps,
             output_hash=hashlib.sha256(json.dumps(tokens).encode()).hexdigest()[:16],
+            leading_tokens=[own[:LEADING_TOKENS] for own in tokens[:LEADING_GENERATIONS]],
             peak_blocks=free_before - fewest_free,
-            peak_memory_bytes=self._peak_memory_bytes(),
+            peak_memory_bytes=max((rank["beside_cache"] for rank in on_device), default=_resident_bytes()),
+            ranks=[RankMemory(**rank["memory"]) for rank in on_device],
+            kernel_choices={kernel: choice for rank in found for kernel, choice in rank["kernel_choices"].items()},
         )
 
     def probe_cache(self, lengths: list[int]) -> CacheLayout:
@@ -131,23 +158,31 @@ class VllmWorker:
         """What the prefix cache finds of `second` after `first`; see `vllm_probes.prefix_hit`."""
         return vllm_probes.prefix_hit(self.engine, first, second)
 
+    def _in_each_rank(self, function: str) -> list[Any]:
+        """What a function of `vllm_plugins.ranks` returns in each rank."""
+        # Imported late: vLLM prepares the environment before it imports torch.
+        from hybrid_ops.engines.vllm_plugins import ranks
+
+        return self.engine.collective_rpc(getattr(ranks, function))
+
     def _core(self) -> Any:
         return self.engine.engine_core.engine_core
 
     def _scheduler(self) -> Any:
         return self._core().scheduler
 
-    def _model_bytes(self) -> int | None:
-        # The engine's own copy of this module, imported through its plugin entry point.
-        from hybrid_ops.engines.vllm_plugins import seeded_weights
+    def _count_model_steps(self) -> None:
+        """Count the engine's steps in which the model computes: only the core tells them from the others."""
+        core = self._core()
+        step = core.step_fn
 
-        return seeded_weights.loaded_parameter_bytes
+        @functools.wraps(step)
+        def counted() -> Any:
+            outputs, is_computed = step()
+            self.model_steps += is_computed
+            return outputs, is_computed
 
-    def _reference_kernels(self) -> list[str]:
-        """The operations that this build lacks and the suite stands in for: their times are not the engine's."""
-        from hybrid_ops.engines.vllm_plugins import fallbacks
-
-        return sorted(fallbacks.replaced)
+        core.step_fn = counted
 
     def _cache_facts(self) -> CacheFacts:
         """The cache as the scheduler has it."""
@@ -167,22 +202,45 @@ class VllmWorker:
             max_model_len=self.engine.vllm_config.model_config.max_model_len,
         )
 
-    def _device_facts(self) -> DeviceFacts:
-        import torch
-        from vllm.platforms import current_platform
 
-        if current_platform.is_cuda_alike():
-            properties = torch.cuda.get_device_properties(0)
-            return DeviceFacts("cuda", properties.name, str(properties.uuid), properties.total_memory, threads=None)
-        return DeviceFacts(current_platform.device_type, None, None, None, threads=torch.get_num_threads())
+def _device_facts(gpu: dict[str, Any] | None) -> DeviceFacts:
+    """The device of the first rank, as that rank sees it."""
+    if gpu is not None:
+        return DeviceFacts("cuda", gpu["name"], gpu["uuid"], gpu["memory_bytes"], threads=None)
+    import torch
+    from vllm.platforms import current_platform
 
-    def _peak_memory_bytes(self) -> int:
-        """Peak bytes since the start: allocated on the device, or resident in this process on a CPU."""
-        import torch
+    return DeviceFacts(current_platform.device_type, None, None, None, threads=torch.get_num_threads())
 
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+def _announce_stages() -> None:
+    """Have the engine tell the parent which stage of its start it is in: its executor is in this process."""
+    from vllm.v1.executor.abstract import Executor
+
+    begin_stage(LOAD_STAGE)
+    for name, stage in {"determine_available_memory": COMPILE_STAGE, "initialize_from_config": CAPTURE_STAGE}.items():
+        setattr(Executor, name, _beginning(stage, getattr(Executor, name)))
+
+
+def _beginning(stage: str, method: Any) -> Any:
+    @functools.wraps(method)
+    def wrapper(*arguments: Any, **keywords: Any) -> Any:
+        begin_stage(stage)
+        return method(*arguments, **keywords)
+
+    return wrapper
+
+
+def _unknown_variables() -> list[str]:
+    """Variables that are named as vLLM's are and that this release does not read."""
+    from vllm import envs
+
+    return sorted(name for name in os.environ if name.startswith("VLLM_") and name not in envs.environment_variables)
+
+
+def _resident_bytes() -> int:
+    """The most bytes that were resident in this process since its start."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def _sampling_parameters(generation_tokens: int, sampling: dict[str, Any], samples: int) -> list[Any]:

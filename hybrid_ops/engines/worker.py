@@ -70,6 +70,8 @@ class Worker:
         self.log = folder / "engine.log"
         self.engine = program.stem
         """Whom its errors name: the worker program, until whoever starts it says of which engine it is."""
+        self.stage_seconds: Mapping[str, float] = {}
+        """How long each stage may take that the worker announces."""
         # An engine that is killed leaves its temporary files. They get a folder of their own, of a short path because
         # sockets are made in it.
         self._temporary = Path(tempfile.mkdtemp(prefix="hybrid-ops-"))
@@ -79,7 +81,7 @@ class Worker:
         reply_read, reply_write = os.pipe()
         variables = {**os.environ, **(environment or {})}
         variables |= {
-            "PYTHONPATH": str(site),
+            "PYTHONPATH": os.pathsep.join([str(site), *_own_paths(variables.get("PYTHONPATH"))]),
             "TMPDIR": str(self._temporary),
             # What torch compiled is kept where torch keeps it by itself.
             "TORCHINDUCTOR_CACHE_DIR": variables.get("TORCHINDUCTOR_CACHE_DIR")
@@ -135,19 +137,27 @@ class Worker:
             while line:
                 line = line[os.write(self._requests, line) :]
         except BrokenPipeError:
-            raise self._died(operation) from None
-        reply = json.loads(self._read_line(operation, deadline_seconds))
+            raise self._died(f"'{operation}'") from None
+        reply = self._reply(operation, deadline_seconds)
         if "error" in reply:
             error = reply["error"]
             raise WorkerError(root_cause(f"{error['type']}: {error['message']}", self.log), self.log)
         return reply["result"]
+
+    def _reply(self, operation: str, deadline_seconds: float) -> dict[str, Any]:
+        """The answer. Each stage that the worker announces before it begins a deadline of its own."""
+        during = f"'{operation}'"
+        while "stage" in (line := json.loads(self._read_line(during, deadline_seconds))):
+            deadline_seconds = self.stage_seconds.get(line["stage"], deadline_seconds)
+            during = f"'{operation}' (stage '{line['stage']}')"
+        return line
 
     def log_to(self, folder: Path) -> None:
         """Continue the log in `folder`; what was written so far moves there."""
         folder.mkdir(parents=True, exist_ok=True)
         self.log = self.log.rename(folder / self.log.name)
 
-    def _read_line(self, operation: str, deadline_seconds: float) -> bytes:
+    def _read_line(self, during: str, deadline_seconds: float) -> bytes:
         end = time.monotonic() + deadline_seconds
         while b"\n" not in self._pending:
             left = end - time.monotonic()
@@ -157,15 +167,15 @@ class Worker:
                     continue
             else:
                 self.kill()
-                raise WorkerError(f"no answer to '{operation}' within {deadline_seconds:.0f} s; killed", self.log)
+                raise WorkerError(f"no answer to {during} within {deadline_seconds:.0f} s; killed", self.log)
             chunk = os.read(self._replies, 1 << 16)
             if not chunk:
-                raise self._died(operation)
+                raise self._died(during)
             self._pending += chunk
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
-    def _died(self, operation: str) -> WorkerError:
+    def _died(self, during: str) -> WorkerError:
         """The worker's end of the pipe closed: say how it died, in the engine's own words where it left any."""
         try:
             code = self.process.wait(GRACE_SECONDS)
@@ -175,7 +185,7 @@ class Worker:
         how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if code == -signal.SIGKILL:
             how += " (the kernel's out-of-memory killer, or a person)"
-        return WorkerError(root_cause(f"the engine process died during '{operation}': {how}", self.log), self.log)
+        return WorkerError(root_cause(f"the engine process died during {during}: {how}", self.log), self.log)
 
     def close(self) -> None:
         """End the worker: ask, then insist. Nothing of its process group outlives this call."""
@@ -202,6 +212,11 @@ class Worker:
         if kind is not None and not issubclass(kind, WorkerError):
             self.kill()  # an interrupt: do not wait for a polite end
         self.close()
+
+
+def _own_paths(paths: str | None) -> list[str]:
+    """The folders that the user put on a PYTHONPATH, which an arm may need to find its engine, as seen from here."""
+    return [str(Path(path).absolute()) for path in (paths or "").split(os.pathsep) if path]
 
 
 def write_import_path(folder: Path) -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hybrid_ops.engines.devices import Device
-from hybrid_ops.engines.protocol import LOAD, LoadFacts
+from hybrid_ops.engines.protocol import CAPTURE_STAGE, COMPILE_STAGE, LOAD, LOAD_STAGE, LoadFacts
 from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.engines.standby import Standby
 from hybrid_ops.engines.worker import Worker, WorkerError
@@ -30,6 +30,10 @@ from hybrid_ops.models.devices import DevicePeaks
 
 MOST_ROUNDS = 40
 """Of a case in one launch, unless its workload asks for more."""
+STAGE_SECONDS: Mapping[str, float] = {LOAD_STAGE: 1200.0, COMPILE_STAGE: 1800.0, CAPTURE_STAGE: 1200.0}
+"""How long each stage of a load may take. Weights may lie on a slow disk, and a first compilation takes minutes."""
+LENIENT_PLATFORMS = ("cpu",)
+"""Where engines that live at once are not held against limits: what the machine does happens to all of them alike."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,9 @@ class Terms:
     """What holds for every launch of a run."""
 
     deadline_seconds: float = 300.0
-    """Bounds the load and each iteration."""
+    """Bounds each iteration."""
+    stage_seconds: Mapping[str, float] = field(default_factory=lambda: STAGE_SECONDS)
+    """Bounds each stage of a load."""
     limits: Limits = field(default_factory=Limits)
     peaks: DevicePeaks | None = None
     """The device's peaks, which utilisation is measured against; none without them."""
@@ -86,8 +92,8 @@ def run_together(
 ) -> list[LaunchRecord]:
     """Make launches of the same cases that live at once, and return their records in order.
 
-    A failure is written into the records, never raised. What happens to the machine happens to all alike, so only the
-    conditions of a lone launch are held against its limits.
+    A failure is written into the records, never raised. On a CPU what happens to the machine happens to all alike, so
+    there only the conditions of a lone launch are held against its limits.
     """
     clock = time.monotonic()
     together = _Together(launches, terms, tell, standby)
@@ -97,13 +103,16 @@ def run_together(
     return together.records
 
 
-def load_engine(worker: Worker, spec: EngineSpec, folder: Path, deadline_seconds: float) -> LoadFacts:
+def load_engine(
+    worker: Worker, spec: EngineSpec, folder: Path, stage_seconds: Mapping[str, float] = STAGE_SECONDS
+) -> LoadFacts:
     """Load the spec's model and return the worker's facts. Raises WorkerError, also for the wrong platform."""
     try:
-        request = spec.engine.load_request(spec, folder, deadline_seconds)
+        request = spec.engine.load_request(spec, folder, stage_seconds)
     except InputError as error:
         raise WorkerError(str(error), worker.log) from None
-    facts = worker.ask(LOAD, spec.engine.load_patience(deadline_seconds), **request)
+    worker.stage_seconds = stage_seconds
+    facts = worker.ask(LOAD, spec.engine.load_patience(stage_seconds), **request)
     if (found := facts.device.platform) != spec.platform:
         raise WorkerError(
             f"the engine runs on {found}, not on {spec.platform}: install the {spec.platform} build of "
@@ -123,7 +132,7 @@ class _Together:
         self.terms = terms
         self.tell = tell
         self.standby = standby
-        self.records = [_empty_record(launch) for launch in launches]
+        self.records = [unmade_record(launch) for launch in launches]
         self.workers: list[Worker] = []
         first = launches[0]
         self.order = random.Random(f"{first.spec.name}:{first.index}")  # noqa: S311
@@ -143,8 +152,8 @@ class _Together:
                 for index, launch in enumerate(self.launches):
                     failing = index
                     self.tell(f"{_named(launch)}loading")
-                    worker, deadline = self.workers[index], self.terms.deadline_seconds
-                    self.records[index].facts = load_engine(worker, launch.spec, launch.folder, deadline)
+                    worker, stages = self.workers[index], self.terms.stage_seconds
+                    self.records[index].facts = load_engine(worker, launch.spec, launch.folder, stages)
                 self._measure()
         except WorkerError as error:
             self._write_failure(failing, str(error))
@@ -153,16 +162,17 @@ class _Together:
 
     def _measure(self) -> None:
         if self.standby is not None:
-            self.standby.settle(self.terms.deadline_seconds)
+            self.standby.settle(self.terms.stage_seconds[LOAD_STAGE])
         processes = [worker.process.pid for worker in self.workers]
         with ConditionMonitor(self.launches[0].device, processes, self.terms.limits) as monitor:
             for number, case in enumerate(self.shuffled, start=1):
                 both = ", both arms interleaved" if len(self.launches) > 1 else ""
                 self.tell(f"{case.workload_name} ({number} of {len(self.shuffled)}){both}")
                 self._measure_case(case)
+        is_held = len(self.records) == 1 or self.launches[0].device.platform not in LENIENT_PLATFORMS
         for record in self.records:
             record.conditions = monitor.conditions.seen
-            record.violations = monitor.conditions.violations if len(self.records) == 1 else []
+            record.violations = monitor.conditions.violations if is_held else []
 
     def _measure_case(self, case: Case) -> None:
         """All rounds of a case. A failure of one launch is that of the case in all of them."""
@@ -216,6 +226,7 @@ class _Together:
             deadline_seconds=self.terms.deadline_seconds,
             peaks=self.terms.peaks,
             is_warmup=is_warmup,
+            notes=self.records[which].cases[case.id].notes,
         )
         return dict(case.procedure.iterate(iteration))
 
@@ -256,7 +267,8 @@ def _named(launch: Launch) -> str:
     return f"arm {launch.arm}: " if launch.arm else ""
 
 
-def _empty_record(launch: Launch) -> LaunchRecord:
+def unmade_record(launch: Launch, error: str | None = None) -> LaunchRecord:
+    """The record of a launch that has not been made yet, or was not made because of `error`."""
     return LaunchRecord(
         launch_name=launch.spec.launch_name,
         index=launch.index,
@@ -266,4 +278,5 @@ def _empty_record(launch: Launch) -> LaunchRecord:
         device=asdict(launch.device),
         arguments=launch.spec.engine_arguments,
         environment=launch.variables,
+        error=error,
     )

@@ -53,6 +53,10 @@ class Metric:
     """For a ratio: what the other case is, in the words of its procedure; None for the model's reference."""
     needs_peaks: bool = False
     """Whether it has a value only where the device's peaks are known."""
+    platforms: tuple[str, ...] | None = None
+    """Where engines can tell it; everywhere when None."""
+    is_tokens: bool = False
+    """Whether a value is a list of token ids, which are compared one by one from the first."""
 
 
 def rate(name: str, description: str, unit: str = "tok/s") -> Metric:
@@ -115,8 +119,39 @@ PEAK_MEMORY = Metric(
     Kind.ABSOLUTE,
     Direction.LOWER,
     Scope.DEVICE_CLASS,
-    "Most bytes allocated on the device; on a CPU, most bytes resident in the engine process",
+    "Most bytes allocated on the device beside the preallocated cache, of the fullest rank; on a CPU, most bytes "
+    "resident in the engine process",
 )
+DEVICE_MEMORY = (
+    Metric(
+        "weight_memory_bytes",
+        "B",
+        Kind.ABSOLUTE,
+        Direction.LOWER,
+        Scope.DEVICE_CLASS,
+        "Bytes of a rank's weights on its device",
+        platforms=("cuda",),
+    ),
+    Metric(
+        "activation_memory_bytes",
+        "B",
+        Kind.ABSOLUTE,
+        Direction.LOWER,
+        Scope.DEVICE_CLASS,
+        "Most bytes that a step allocates beyond what stays allocated, of the fullest rank; not those of CUDA graphs",
+        platforms=("cuda",),
+    ),
+    Metric(
+        "cache_memory_bytes",
+        "B",
+        Kind.EXACT,
+        Direction.NONE,
+        Scope.DEVICE_CLASS,
+        "Bytes of a rank's preallocated cache on its device",
+        platforms=("cuda",),
+    ),
+)
+"""Weights, activations and cache apart, of the fullest rank."""
 MODEL_BYTES = exact("model_bytes", "B", Scope.ANY, "Bytes of the weights, before any kernel repacks them")
 OUTPUT_TOKENS = exact("output_tokens", "tokens", Scope.ANY, "Tokens generated in one iteration")
 SCHEDULER_STEPS = exact("scheduler_steps", "steps", Scope.PLATFORM, "Engine steps of one iteration")
@@ -124,3 +159,7 @@ KV_CACHE_BYTES = exact(
     "kv_cache_bytes", "B", Scope.PLATFORM, "Most bytes of cache blocks (keys, values, states) held at once"
 )
 OUTPUT_HASH = exact("output_hash", "", Scope.DEVICE_CLASS, "Hash of all generated token ids")
+LEADING_TOKENS = replace(
+    exact("leading_tokens", "", Scope.DEVICE_CLASS, "First token ids of the first generations"), is_tokens=True
+)
+"""In place of the hash where launches may compute with other kernels, which round in another way."""

@@ -91,7 +91,7 @@ def measure_overhead(
     seen: list[dict[str, list[dict[str, Any]]]] = []
     with Worker(spec.engine.worker, folder, environment=device.environment) as worker:
         tell("starting the server")
-        facts = load_engine(worker, spec, folder, deadline_seconds)
+        facts = load_engine(worker, spec, folder)
 
         assert facts.server is not None
         by_hand = partial(

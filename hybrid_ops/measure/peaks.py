@@ -67,6 +67,15 @@ def _gpu_peaks(device: Device) -> DevicePeaks:
     return slice_peaks(device.name.removesuffix(f" MIG {device.slice.profile}"), device.slice)
 
 
+def known_memory(device: Device) -> int | None:
+    """Bytes of a device's own memory, which all of its class have; None where the table does not tell."""
+    try:
+        memory = _gpu_peaks(device).memory
+    except InputError:
+        return None
+    return None if memory is None else int(memory)
+
+
 def peaks_from_json(document: dict[str, Any]) -> DevicePeaks:
     """The peaks as `asdict` and JSON have them. Raises TypeError for anything else."""
     return DevicePeaks(**document)

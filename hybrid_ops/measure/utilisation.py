@@ -26,7 +26,7 @@ def accounted_model(spec: EngineSpec) -> ModelStack | None:
 
 
 def workload_cost(spec: EngineSpec, workload: ClosedBatch, steps: int, engine_version: str) -> GenerationCost | None:
-    """What one iteration that took `steps` engine steps costs; None for a model that cannot be accounted for.
+    """What one iteration costs in which the model computed `steps` steps; None for one that cannot be accounted for.
 
     Steps beyond one a generated token are those of the prefill, so the weights count once for each step there was. The
     samples of a prompt share its prefill, and given prompts count as so many of their mean length.
@@ -57,7 +57,7 @@ def utilisation_values(
     cannot be accounted for.
     """
     version = facts.versions.get("vllm", LATEST_ENGINE)
-    cost = workload_cost(spec, workload, len(sample.steps), version)
+    cost = workload_cost(spec, workload, sample.model_steps, version)
     if cost is None:
         return {}
     values: dict[str, Value] = {"arithmetic_intensity": cost.total.arithmetic_intensity}

@@ -53,6 +53,8 @@ class ModelEntry(StrictModel):
     """The Hugging Face `config.json`, relative to the zoo file."""
     hub: str | None = None
     """The name of the real weights on the Hugging Face hub, for `--perf-weights hub`."""
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    """The commit of `hub` that is measured. A branch moves, and what it held would not be known afterwards."""
     package: Annotated[str | None, AfterValidator(_known_package)] = None
     """The real weights' name in `hybrid_ops.models.packaged`, for models that ship as a Python package."""
     platforms: tuple[Literal["cpu", "cuda"], ...] = Field(default=("cpu", "cuda"), strict=False)

@@ -148,7 +148,13 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 def _measured_cell(item: pytest.Item) -> Cell | None:
     """The cell of a testcase that needs a measurement, or None."""
     parameters = cell_parameters(item)
-    return parameters[0] if parameters and not _lacks_gpu(item) else None
+    return parameters[0] if parameters and not _lacks_gpu(item) and _misfit(item) is None else None
+
+
+def _misfit(item: pytest.Item) -> str | None:
+    """Why a model that the testcase needs does not fit the device, or None."""
+    cells = (cell for cell in cell_parameters(item) if isinstance(cell, Cell))
+    return next((case.spec.misfit for cell in cells for case in cell.cases if case.spec.misfit), None)
 
 
 def _is_empty(item: pytest.Item) -> bool:
@@ -169,6 +175,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if item.config.option.perf_require_gpu:
             pytest.fail(f"{_no_gpu()}, and --perf-require-gpu was given", pytrace=False)
         pytest.skip(_no_gpu())
+    if (misfit := _misfit(item)) is not None:
+        pytest.skip(misfit)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -85,8 +85,14 @@ def _add_measuring_options(group: pytest.OptionGroup) -> None:
         "--perf-launches", type=int, metavar="N", default=8, help="Most launches of one engine in a run (8)."
     )
     group.addoption("--perf-budget", metavar="TIME", help="Time for the run, such as 90s or 15m; more only to finish.")
+    group.addoption("--perf-deadline", metavar="TIME", default="300s", help="Longest iteration of an engine (300s).")
     group.addoption(
-        "--perf-deadline", metavar="TIME", default="300s", help="Longest load or iteration of an engine (300s)."
+        "--perf-stage-deadline",
+        metavar="STAGE=TIME",
+        action="append",
+        default=[],
+        help="Longest stage before the first iteration: load (20m), compile (30m), capture (20m), and download (4h) of "
+        "real weights, which is no part of a launch; may be repeated.",
     )
     group.addoption(
         "--perf-foreign-cpu",

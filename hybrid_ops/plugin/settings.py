@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from hybrid_ops.engines.devices import Device, devices, gpus, server, why_no_gpu
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import Limits
+from hybrid_ops.measure.launch import STAGE_SECONDS
 from hybrid_ops.measure.pair import Arm
 from hybrid_ops.run.options import RunOptions, SuiteOptions
 from hybrid_ops.run.plan import server_base
@@ -21,6 +23,7 @@ from hybrid_ops.yaml_files import parse_value
 
 BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "standard": 1800.0, "full": 7200.0}
 """What a run of each suite may last before undecided cells are no longer launched again."""
+DOWNLOAD, DOWNLOAD_SECONDS = "download", 4 * 3600.0
 
 
 def suite_options(config: pytest.Config) -> SuiteOptions:
@@ -50,6 +53,7 @@ def run_options(config: pytest.Config) -> RunOptions:
     if option.perf_inject:
         environment["HYBRID_OPS_INJECT"] = str(share(option.perf_inject, "--perf-inject"))
     budget = option.perf_budget
+    stages = stage_deadlines(option.perf_stage_deadline)
     url = server_base(option.perf_server)
     return RunOptions(
         device=_device(chosen_platform(config)) if url is None else server(url),
@@ -58,6 +62,8 @@ def run_options(config: pytest.Config) -> RunOptions:
         most_launches=option.perf_launches,
         budget_seconds=seconds(budget, "--perf-budget") if budget else BUDGET_SECONDS.get(option.perf_suite, 1800.0),
         deadline_seconds=seconds(option.perf_deadline, "--perf-deadline"),
+        download_seconds=stages.pop(DOWNLOAD),
+        stage_seconds=stages,
         environment=environment,
         command=shlex.join(["pytest", *config.invocation_params.args]),
         arms=_arms(config, environment),
@@ -100,7 +106,13 @@ def _arms(config: pytest.Config, environment: dict[str, str | None]) -> tuple[Ar
         raise InputError("--update-baselines: record baselines in a plain run, not in a comparison of arms")
     if option.perf_aa and (option.perf_arm_b or environment):
         raise InputError("--perf-aa: both arms are the same; drop --perf-arm-b and --perf-inject, or use --perf-ab")
-    return Arm("a"), arm_b(option.perf_arm_b, environment)
+    first, second = Arm("a"), arm_b(option.perf_arm_b, environment)
+    if option.perf_ab and replace(second, name=first.name) == first:
+        raise InputError(
+            "--perf-ab: arm B does not differ: name a difference with --perf-arm-b or --perf-inject; "
+            "--perf-aa compares an arm with itself"
+        )
+    return first, second
 
 
 def arm_b(differences: Sequence[str], environment: dict[str, str | None]) -> Arm:
@@ -120,6 +132,17 @@ def arm_b(differences: Sequence[str], environment: dict[str, str | None]) -> Arm
         else:
             raise InputError(f"--perf-arm-b: python=PATH, env.NAME=VALUE or arg.NAME=VALUE, not {difference!r}")
     return Arm("b", interpreter, variables, arguments)
+
+
+def stage_deadlines(given: Sequence[str]) -> dict[str, float]:
+    """The deadline of each stage in seconds, `STAGE=TIME` in place of its default. Raises InputError."""
+    deadlines = {**STAGE_SECONDS, DOWNLOAD: DOWNLOAD_SECONDS}
+    for text in given:
+        stage, equals, time = text.partition("=")
+        if not equals or stage not in deadlines:
+            raise InputError(f"--perf-stage-deadline: STAGE=TIME with {', '.join(deadlines)}, not {text!r}")
+        deadlines[stage] = seconds(time, f"--perf-stage-deadline {stage}")
+    return deadlines
 
 
 def seconds(text: str, option: str) -> float:

@@ -185,11 +185,11 @@ def _waiver(known: FoundBaseline | None) -> Waiver | None:
 
 
 def ratios_of(cell: Cell, pairs: Mapping[str, Sequence[PairRecord]]) -> list[float]:
-    """log(arm B / arm A) of a cell in each of its launch pairs."""
+    """log(arm B / arm A) of a cell in each of its launch pairs on a fit machine."""
     return [
         pair.log_ratios[cell.case.id][cell.metric.name]
         for pair in pairs.get(cell.case.spec.launch_name, ())
-        if cell.metric.name in pair.log_ratios.get(cell.case.id, {})
+        if not pair.unfit and cell.metric.name in pair.log_ratios.get(cell.case.id, {})
     ]
 
 
@@ -219,6 +219,7 @@ def judge_pairs(
                 0.0 if exact else tolerance,
                 pairs=None if exact else tuple(ratios_of(cell, pairs)),
                 launch_noise=noise.get(cell.id),
+                is_tokens=cell.metric.is_tokens,
             )
         )
     results = []
@@ -251,7 +252,10 @@ def _evidence(cell: Cell, seen: Observation, known: FoundBaseline | None) -> Evi
     if known is not None:
         baseline = [known.cell.value] if cell.metric.kind is Kind.EXACT else list(known.cell.launch_values())
     tolerance = known.cell.tolerance or 0.0 if known is not None else 0.0
-    return Evidence(cell.metric.kind, cell.metric.direction, tuple(seen.values), tuple(baseline), tolerance)
+    metric = cell.metric
+    return Evidence(
+        metric.kind, metric.direction, tuple(seen.values), tuple(baseline), tolerance, is_tokens=metric.is_tokens
+    )
 
 
 def _result(

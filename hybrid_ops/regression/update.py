@@ -13,7 +13,7 @@ from hybrid_ops.measure.gpu import COMPARED_SETTINGS
 from hybrid_ops.measure.metrics import Kind, Scope
 from hybrid_ops.regression.baselines import Baselines, Recorded, Update, Written
 from hybrid_ops.regression.cells import Cell, CellResult, Launches, observe
-from hybrid_ops.regression.judge import TOLERANCE_STEPS, Prior, Settings, tolerance_from_launches
+from hybrid_ops.regression.judge import TOLERANCE_STEPS, Prior, Settings, are_alike, tolerance_from_launches
 from hybrid_ops.regression.outliers import outlier_launches
 from hybrid_ops.regression.verdicts import Verdict
 
@@ -93,7 +93,7 @@ def _refusal(cell: Cell, result: CellResult) -> str | None:
     if result.verdict in (Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT):
         return f"{result.verdict}: {result.reason}"
     if cell.metric.kind is Kind.EXACT:
-        if len(set(result.launches)) != 1:
+        if not result.launches or not are_alike(result.launches, cell.metric.is_tokens):
             return f"an exact metric that differs between launches: {result.launches}"
         return None
     if len(result.launches) < LAUNCHES_OF_AN_UPDATE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +48,10 @@ class RunOptions:
     most_launches: int
     budget_seconds: float
     deadline_seconds: float
+    stage_seconds: Mapping[str, float]
+    """What each stage of a load may take."""
+    download_seconds: float
+    """What the download of one model's real weights may take; it is no part of any launch."""
     environment: dict[str, str | None]
     command: str
     limits: Limits = field(default_factory=Limits)

@@ -16,7 +16,7 @@ from hybrid_ops.engines.vllm_server import RunningServer, VllmServer
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.metrics import Metric
-from hybrid_ops.measure.peaks import has_peaks
+from hybrid_ops.measure.peaks import has_peaks, known_memory
 from hybrid_ops.measure.procedures import procedure_for, read_suites
 from hybrid_ops.measure.procedures.procedure import Asked, Procedure
 from hybrid_ops.models.zoo import ModelEntry, load_zoo
@@ -71,7 +71,11 @@ class SuitePlan:
 
     def _cells_of(self, case: Case, listed: str) -> list[Cell]:
         """The cells of a case: those of its metrics that its engine can give and its device has."""
-        metrics = [metric for metric in case.procedure.metrics_of(case) if case.spec.engine.gives(metric.name)]
+        metrics = [
+            metric
+            for metric in case.procedure.metrics_of(case)
+            if case.spec.engine.gives(metric.name) and case.spec.platform in (metric.platforms or (case.spec.platform,))
+        ]
         if self.options.in_arms:
             # Arms are compared with each other in what they measure: in no ratio to another model or to peaks.
             metrics = [metric for metric in metrics if metric.of is None and not metric.needs_peaks]
@@ -171,11 +175,17 @@ class SuitePlan:
             {**configuration_arguments, **(arguments or {}), **self.overrides.arguments},
             weights=weights,
             environment=environment or {},
+            memory_bytes=device_memory(where) if self.running is None else None,
         )
         changes = self.overrides.config_changes(spec.model_config(), definition.has_base_model)
         if changes and weights != "seeded":
             raise InputError(f"{OPTION}: config.{next(iter(changes))}: {model}'s real weights are for its own config")
         return replace(spec, config_changes=changes)
+
+
+def device_memory(platform: str) -> int | None:
+    """The memory of each device of a platform, in bytes; None where there is none or it is not known."""
+    return next((known_memory(device) for device in devices(platform)), None)
 
 
 def check_names(suites: Suites, zoo: Mapping[str, ModelEntry], suite: str) -> None:

@@ -26,6 +26,7 @@ from hybrid_ops.measure.procedures import procedures
 from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.measure.store import RunStore
 from hybrid_ops.models.devices import DevicePeaks
+from hybrid_ops.models.hub import download_weights
 from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.regression.results import DeviceResult, RunResults
 from hybrid_ops.run.budget import Budget
@@ -38,6 +39,8 @@ PEAKS_FILE = "peaks.json"
 PEAKS: TypeAdapter[DevicePeaks | None] = TypeAdapter(DevicePeaks | None)
 ROUND = TypeAdapter(Round)
 RESULTS = TypeAdapter(RunResults)
+DOWNLOAD: TypeAdapter[str | None] = TypeAdapter(str | None)
+"""Why weights could not be had, if they could not."""
 ESTIMATED_LAUNCH_SECONDS = 15.0
 """What a launch is taken to last until the first one has been timed."""
 
@@ -65,6 +68,7 @@ class PerfRun:
 
     def execute(self, cells: Sequence[Cell]) -> RunResults:
         """Measure and judge `cells`, write the results, and return them."""
+        self._download_weights(cells)
         self._peaks = self.store.once(self.folder / "peaks.json", PEAKS, partial(self._measure_peaks, cells))
         planner = RoundPlanner(cells, self.trial, self.budget, self.tell)
         number = 1
@@ -102,6 +106,21 @@ class PerfRun:
                 self.tell(str(error))  # the cells that need them then say that they have no value
                 return None
 
+    def _download_weights(self, cells: Sequence[Cell]) -> None:
+        """Download the real weights that the cells need. Those that cannot be had fail when they are to be loaded."""
+        specs = {case.spec.revision: case.spec for cell in cells for case in cell.cases if case.spec.revision}
+        with self.budget.waiting():
+            for revision, spec in specs.items():
+                path = self.folder / "downloads" / f"{spec.model}.json"
+                self.store.once(path, DOWNLOAD, partial(self._download, str(spec.entry.hub), str(revision)))
+
+    def _download(self, repository: str, revision: str) -> str | None:
+        self.tell(f"downloading {repository}")
+        problem = download_weights(repository, revision, self.options.download_seconds)
+        if problem is not None:
+            self.tell(problem)
+        return problem
+
     def _round(self, planner: RoundPlanner, number: int) -> Round:
         path = self.folder / "rounds" / f"{number}.json"
         return self.store.once(path, ROUND, lambda: planner.next_round(number, self._records(planner.cases)))
@@ -129,7 +148,8 @@ class PerfRun:
         suffix = f" (about {minutes:.1f} min left in this round)"
         candidates = self._candidates(spec.platform)
         self._standby.another_follows = left > 1
-        terms = Terms(self.options.deadline_seconds, self.options.limits, self._peaks)
+        options = self.options
+        terms = Terms(options.deadline_seconds, options.stage_seconds, options.limits, self._peaks)
         folder = self.store.launch_folder(spec.launch_name, index)
         with self._held(candidates, prefix) as device:
             order = Order(

@@ -139,7 +139,8 @@ class ArmsTrial(Trial):
         self.noise = MeasuredNoise(options.baselines / options.device.device_class / NOISE_FILE)
 
     def measure(self, order: Order) -> PairRecord:
-        pair = Pair(order.spec, order.cases, order.index, order.device, order.folder, self.arms)
+        must_differ = self.options.arms_differ
+        pair = Pair(order.spec, order.cases, order.index, order.device, order.folder, self.arms, must_differ)
         return run_pair(pair, replace(order.terms, least_seconds=CLOSER_LOOK_SECONDS), order.tell)
 
     def judge(self, cells: Sequence[Cell], records: Records, budget_left: bool) -> list[CellResult]:

@@ -1,4 +1,4 @@
-"""Probes: questions to a loaded engine whose answers are exact. How its cache is divided, and what it finds again."""
+"""Probes: questions to a loaded engine that need no load: its cache, what that finds again, and its start."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ class CacheProbe(Workload):
     kind: Literal["cache"]
     lengths: list[Length] = Field(min_length=1)
     """Lengths of sequences in tokens. They may be longer than the engine's own maximum."""
+    warmup_iterations: Literal[0] = 0
+    timed_iterations: Literal[1] = 1
+
+
+class StartProbe(Workload):
+    """How long the engine compiles the model and captures graphs of it, without what earlier starts have kept."""
+
+    kind: Literal["start"]
     warmup_iterations: Literal[0] = 0
     timed_iterations: Literal[1] = 1
 

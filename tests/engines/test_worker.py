@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import threading
@@ -39,7 +40,8 @@ def test_a_workers_temporary_files_go_with_it(tmp_path: Path, monkeypatch: pytes
         assert not folder.exists()
 
 
-def test_a_worker_sees_this_package_alone_on_its_path(tmp_path: Path) -> None:
+def test_a_worker_sees_this_package_alone_on_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     with Worker(NOOP, tmp_path) as worker:
         worker.request("load", 30, model="m", arguments={})  # it runs, so its environment can be read
         variables = psutil.Process(worker.process.pid).environ()
@@ -70,6 +72,50 @@ def test_removed_variables_do_not_reach_the_worker(tmp_path: Path, monkeypatch: 
         variables = psutil.Process(worker.process.pid).environ()
     assert "SOME_SETTING" not in variables
     assert variables["OTHER_SETTING"] == "2"
+
+
+def test_a_workers_own_path_comes_before_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["mine", "", "/theirs"]))
+    with Worker(NOOP, tmp_path) as worker:
+        worker.request("load", 30, model="m", arguments={})
+        first, *rest = psutil.Process(worker.process.pid).environ()["PYTHONPATH"].split(os.pathsep)
+    assert first.endswith("/site")
+    assert rest == [str(tmp_path / "mine"), "/theirs"], "as seen from where the user is, not from the launch's folder"
+
+
+STAGES = """
+import time
+from hybrid_ops.engines.protocol import begin_stage, serve
+
+def load(stages, hang):
+    for stage in stages:
+        begin_stage(stage)
+    if hang:
+        time.sleep(3600)
+    return stages
+
+serve({"load": load})
+"""
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        ([], "no answer to 'load' within 1 s; killed"),
+        (["compile"], "no answer to 'load' (stage 'compile') within 2 s; killed"),
+        (["compile", "other"], "no answer to 'load' (stage 'other') within 2 s; killed"),
+    ],
+)
+def test_a_stage_begins_a_deadline_of_its_own(tmp_path: Path, stages: list[str], told: str) -> None:
+    program = tmp_path / "staged_worker.py"
+    program.write_text(STAGES)
+    with Worker(program, tmp_path) as worker:
+        worker.stage_seconds = {"compile": 2.0}
+        assert worker.request("load", 30, stages=stages, hang=False) == stages
+        with pytest.raises(WorkerError) as raised:
+            worker.request("load", 1, stages=stages, hang=True)
+    assert str(raised.value) == told
 
 
 def test_the_root_cause_is_taken_from_the_log(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hybrid_ops.engines.protocol import GeneratedRequest, GenerationSample
-from hybrid_ops.measure.procedures.generation import generation_values
+from hybrid_ops.engines.protocol import GeneratedRequest, GenerationSample, RankMemory
+from hybrid_ops.measure.procedures.generation import device_memory_values, generation_values
 from hybrid_ops.measure.values import NotAMeasurement, summarize_launch
 
 
@@ -20,9 +20,13 @@ def sample(**changes: Any) -> GenerationSample:
         cached_tokens=0,
         requests=[GeneratedRequest([0.2, 0.3, 0.4]), GeneratedRequest([0.2, 0.3, 0.4])],
         steps=[(0.2, 2), (0.1, 2), (0.1, 2)],
+        model_steps=3,
         output_hash="ab",
+        leading_tokens=[[5, 6, 7], [8, 9, 10]],
         peak_blocks=2,
         peak_memory_bytes=1000,
+        ranks=[],
+        kernel_choices={},
     )
     return replace(seen, **changes)
 
@@ -38,6 +42,18 @@ def test_rates_and_times() -> None:
     assert values["median_step_ms"] == pytest.approx(100)  # the prefill step does not count
     assert values["median_e2el_ms"] == pytest.approx(400)
     assert (values["output_tokens"], values["scheduler_steps"]) == (6, 3)
+
+
+def test_weights_activations_and_cache_are_those_of_the_fullest_rank() -> None:
+    ranks = [RankMemory(weights=100, cache=900, graphs=7, activations=30), RankMemory(110, 900, 7, 20)]
+    assert device_memory_values(sample(ranks=ranks)) == {
+        "weight_memory_bytes": 110,
+        "activation_memory_bytes": 30,
+        "cache_memory_bytes": 900,
+    }
+    assert device_memory_values(sample()) == {}
+    with pytest.raises(NotAMeasurement, match="activation_memory_bytes is 0"):
+        device_memory_values(sample(ranks=[RankMemory(100, 900, 7, activations=0)]))
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,18 @@ import pytest
 from hybrid_ops.engines.devices import cpu
 from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.spec import EngineSpec
+from hybrid_ops.measure import launch as launch_module
 from hybrid_ops.measure import pair as pair_module
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.launch import MOST_ROUNDS, Launch, Terms, run_launch
+from hybrid_ops.measure.metrics import OUTPUT_THROUGHPUT
 from hybrid_ops.measure.pair import LIVE_ROUNDS, Arm, Pair, run_pair
 from hybrid_ops.measure.procedures.generation import Generation
 from hybrid_ops.measure.records import PairRecord
 from hybrid_ops.models.devices import DevicePeaks
 from hybrid_ops.models.zoo import load_zoo
+from hybrid_ops.regression.cells import Cell, ratios_of
 from hybrid_ops.workloads.batch import ClosedBatch
 
 SPEC = EngineSpec("llama-tiny", load_zoo()["llama-tiny"], "cpu", Noop())
@@ -40,7 +43,7 @@ def make_pair(folder: Path, terms: Terms, **arguments_of_b: Any) -> PairRecord:
 @pytest.fixture
 def alternating(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arms that follow each other, as on a GPU."""
-    monkeypatch.setattr(pair_module, "LIVE_PLATFORMS", ())
+    monkeypatch.setattr(Noop, "shared_platforms", frozenset())
 
 
 @pytest.mark.usefixtures("alternating")
@@ -76,12 +79,26 @@ def test_arms_that_live_at_once_have_more_rounds_and_no_limits(tmp_path: Path, m
     assert not record.unfit, "what the machine does happens to both arms"
 
 
+def test_arms_that_live_at_once_on_a_gpu_are_held_against_its_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair_module, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(launch_module, "LENIENT_PLATFORMS", ())
+    record = make_pair(tmp_path, Terms(limits=IMPOSSIBLE))
+    assert record.mode == "live"
+    assert record.unfit
+    cell = Cell(CASE, OUTPUT_THROUGHPUT)
+    assert ratios_of(cell, {SPEC.launch_name: [record]}) == [], "an unfit pair is no evidence"
+    record.arms[0].violations = record.arms[1].violations = []
+    assert len(ratios_of(cell, {SPEC.launch_name: [record]})) == 1
+
+
 @pytest.mark.parametrize("mode", ["live", "alternate"])
 @pytest.mark.parametrize("on", ["load", "generate"])
 def test_a_failure_of_one_arm_leaves_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, on: str
 ) -> None:
-    monkeypatch.setattr(pair_module, "LIVE_PLATFORMS", ("cpu",) if mode == "live" else ())
+    monkeypatch.setattr(Noop, "shared_platforms", frozenset({"cpu"} if mode == "live" else ()))
     record = make_pair(tmp_path, Terms(), fail={"on": on, "how": "raise", "message": "no such kernel"})
     assert record.mode == mode
     first, second = record.arms

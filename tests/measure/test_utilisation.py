@@ -40,8 +40,22 @@ def spec(model: str) -> EngineSpec:
     return EngineSpec(model, load_zoo()[model], "cpu", VllmOffline())
 
 
-def values(of: EngineSpec, peaks: DevicePeaks | None, steps: int = 11) -> dict[str, float]:
-    sample = GenerationSample(0.5, 300, 0, [], [(0.1, 3)] * steps, "", 0, 1)
+def values(of: EngineSpec, peaks: DevicePeaks | None, steps: int = 11, idle: int = 0) -> dict[str, float]:
+    """`idle`: steps in which the model computes nothing, as asynchronous scheduling has them."""
+    sample = GenerationSample(
+        elapsed_seconds=0.5,
+        prompt_tokens=300,
+        cached_tokens=0,
+        requests=[],
+        steps=[(0.0, 0)] * idle + [(0.1, 3)] * steps,
+        model_steps=steps,
+        output_hash="",
+        leading_tokens=[],
+        peak_blocks=0,
+        peak_memory_bytes=1,
+        ranks=[],
+        kernel_choices={},
+    )
     return utilisation_values(of, WORKLOAD, sample, FACTS, peaks)
 
 
@@ -68,6 +82,10 @@ def test_the_weights_count_once_for_each_step_of_the_engine() -> None:
     assert extra > 0
     assert chunked["mbu"] - whole["mbu"] == pytest.approx(100 * extra / 0.5 / 1e10)
     assert chunked["mfu"] == whole["mfu"]
+
+
+def test_a_step_without_work_reads_no_weights() -> None:
+    assert values(spec("llama-tiny"), PEAKS, idle=1) == values(spec("llama-tiny"), PEAKS)
 
 
 def test_without_peaks_only_the_intensity_is_known_and_without_a_known_architecture_nothing(tmp_path: Path) -> None:

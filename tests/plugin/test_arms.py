@@ -38,7 +38,7 @@ def test_an_a_a_comparison_stores_the_noise_of_each_cell(noisy: Suite) -> None:
     assert cell["mde"] > cell["deviation"]
     assert cell["false_positive_rate"] == 0
     path.write_text("{")
-    broken = noisy.run("--perf-ab")
+    broken = noisy.run("--perf-ab", "--perf-inject=5%")
     assert broken.ret == pytest.ExitCode.USAGE_ERROR
     broken.stderr.fnmatch_lines(["*noise.json: not a noise file*measure it anew with --perf-aa*"])
 
@@ -70,6 +70,22 @@ def test_arms_may_differ_in_interpreter_variables_and_arguments(suite: Suite) ->
     assert suite.verdicts()["steady/brief-output_throughput"] == "faster"
 
 
+@pytest.mark.parametrize(
+    ("difference", "reason"),
+    [
+        ("arg.seed=42", "arm B does not differ: its interpreter, variables and engine arguments are arm A's"),
+        ("env.NOOP_SPEED=2", "arm B does not differ: noop 1 does not read NOOP_SPEED; is there an engine argument*"),
+    ],
+)
+def test_an_arm_that_is_the_same_to_the_engine_is_refused(suite: Suite, difference: str, reason: str) -> None:
+    suite.add_model("steady")
+    result = suite.run("--perf-ab", f"--perf-arm-b={difference}")
+    assert result.ret == 1
+    assert set(suite.verdicts().values()) == {"failed-to-run"}
+    result.stdout.fnmatch_lines([f"*{reason}*"])
+    assert len(suite.results()["launches"]) == 1, "one pair tells it"
+
+
 def test_a_broken_arm_fails_its_testcases(suite: Suite) -> None:
     suite.add_model("steady")
     result = suite.run("--perf-ab", "--perf-arm-b=arg.fail={on: load, how: raise, message: no such kernel}")
@@ -85,7 +101,8 @@ def test_a_broken_arm_fails_its_testcases(suite: Suite) -> None:
         (["--perf-arm-b=env.A=1"], "*--perf-arm-b: only with --perf-ab*"),
         (["--perf-aa", "--perf-inject=5%"], "*--perf-aa: both arms are the same*"),
         (["--perf-ab", "--update-baselines"], "*--update-baselines: record baselines in a plain run*"),
-        (["--perf-ab", "--perf-tolerance=two"], "*--perf-tolerance: a share such as 5%*"),
+        (["--perf-ab", "--perf-inject=5%", "--perf-tolerance=two"], "*--perf-tolerance: a share such as 5%*"),
+        (["--perf-ab"], "*--perf-ab: arm B does not differ: name a difference with --perf-arm-b or --perf-inject*"),
     ],
 )
 def test_a_bad_comparison_is_one_line(suite: Suite, arguments: list[str], message: str) -> None:

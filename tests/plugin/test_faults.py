@@ -32,7 +32,7 @@ def engine_processes(root: Path) -> list[psutil.Process]:
     ("fail", "reason"),
     [
         ({"on": "load", "how": "raise", "message": "out of ideas"}, "*RuntimeError: out of ideas*"),
-        ({"on": "load", "how": "hang"}, "*no answer to 'load' within 2 s; killed*"),
+        ({"on": "load", "how": "hang"}, "*no answer to 'load' within 3 s; killed*"),
         ({"on": "load", "how": "die"}, "*the engine process died during 'load': killed by signal SIGKILL*"),
         ({"on": "generate", "how": "raise", "message": "out of ideas"}, "*RuntimeError: out of ideas*"),
         ({"on": "generate", "how": "hang"}, "*no answer to 'generate' within 2 s; killed*"),
@@ -43,7 +43,7 @@ def engine_processes(root: Path) -> list[psutil.Process]:
 def test_a_broken_engine_fails_its_own_testcases_only(suite: Suite, fail: dict[str, str], reason: str) -> None:
     suite.add_model("steady")
     suite.add_model("broken", arguments={"fail": fail})
-    result = suite.run("--perf-deadline=2s")
+    result = suite.run("--perf-deadline=2s", "--perf-stage-deadline=load=3s")
     assert result.ret == 1
     outcomes = result.parseoutcomes()
     assert (outcomes["errors"], outcomes["skipped"]) == (20, 20)
@@ -143,6 +143,11 @@ def test_a_bad_baseline_is_one_line_and_is_left_as_it_was(suite: Suite, old: str
         (["--perf-inject=fast"], "*--perf-inject: a share such as 5%, not 'fast'*"),
         (["--perf-launches=0"], "*--perf-launches: at least 1, not 0*"),
         (["--perf-baselines=config.json"], "*config.json: not a folder*"),
+        (
+            ["--perf-stage-deadline=boot=1m"],
+            "*--perf-stage-deadline: STAGE=TIME with load, compile, capture, download, not 'boot=1m'",
+        ),
+        (["--perf-stage-deadline=load=soon"], "*--perf-stage-deadline load: a time such as 90s, 15m or 2h, not 'soon'"),
     ],
 )
 def test_a_bad_option_is_one_line(suite: Suite, arguments: list[str], message: str) -> None:

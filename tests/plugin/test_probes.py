@@ -88,7 +88,7 @@ def test_a_prefix_that_is_never_found_is_no_measurement(probed: Suite) -> None:
 
 def test_arms_are_compared_in_exact_figures_alone(probed: Suite) -> None:
     """Such a case has no throughput by which rounds could be told to have settled."""
-    options = ["--perf-ab", "-k", "plain/cache or caching/prefixes", "--perf-launches=2"]
+    options = ["--perf-ab", "--perf-arm-b=env.A=1", "-k", "plain/cache or caching/prefixes", "--perf-launches=2"]
     result = run(probed, *options)
     assert result.ret == 0, result.stdout.str()
     document = probed.results()

@@ -32,7 +32,7 @@ def test_real_results_are_of_the_schema(suite: Suite) -> None:
     suite.run("--update-baselines", "-k", "(steady or broken) and brief-output_")
     plain = suite.results()
     validator.validate(plain)
-    suite.run("--perf-ab", "--perf-launches=1", "-k", "steady/brief-output_")
+    suite.run("--perf-ab", "--perf-inject=5%", "--perf-launches=1", "-k", "steady/brief-output_")
     arms = suite.results()
     validator.validate(arms)
     assert {"cells", "launches", "update"} <= plain.keys() and arms["arms"] is not None

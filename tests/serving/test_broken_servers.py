@@ -40,7 +40,8 @@ def load(tokens: int) -> ServingWorkload:
 
 def launch(spec: EngineSpec, folder: Path, tokens: dict[str, int], deadline_seconds: float) -> LaunchRecord:
     cases = [Case(spec, name, load(count), Serving()) for name, count in tokens.items()]
-    return run_launch(Launch(spec, cases, 1, cpu(), folder), Terms(deadline_seconds))
+    stages = {"load": deadline_seconds, "compile": 0.0, "capture": 0.0}
+    return run_launch(Launch(spec, cases, 1, cpu(), folder), Terms(deadline_seconds, stages))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@
 | `injection`        | a slow-down of each engine step by a known share                                         |
 | `fallbacks`        | reference kernels for what vLLM's CPU build lacks                                        |
 | `hybrid_attention` | a model with full, sliding-window or hybrid attention                                    |
+| `capture`          | the time and the memory of the capture of CUDA graphs                                    |
+| `autotuner`        | what Triton's autotuner has chosen                                                       |
+| `ranks`            | what the worker asks each rank of: its memory, its kernels                               |
 
 It runs inside the engine's own environment, so it imports the standard library, torch, vLLM, vLLM's transformers and
 `hybrid_ops.layers` (which needs torch alone), and nothing else of this package.
@@ -16,9 +19,10 @@ from __future__ import annotations
 
 def register() -> None:
     """The entry point: called once in each process of the engine."""
-    from hybrid_ops.engines.vllm_plugins import fallbacks, hybrid_attention, injection, seeded_weights
+    from hybrid_ops.engines.vllm_plugins import capture, fallbacks, hybrid_attention, injection, seeded_weights
 
     seeded_weights.register()
     injection.register()
     fallbacks.register()
     hybrid_attention.register()
+    capture.register()

@@ -6,6 +6,7 @@ head, so that every model echoes its last token and a wrong kernel would not sho
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from typing import Any
@@ -15,13 +16,14 @@ import torch
 SEEDED_LOAD_FORMAT = "seeded"
 
 loaded_parameter_bytes: int | None = None
-"""Bytes of the weights that the seeded loader last filled, counted before any kernel repacks them."""
+"""Bytes of the weights that were last loaded in this process, counted before any kernel repacks them."""
 
 
 def register() -> None:
-    """Make the load format known to vLLM."""
+    """Make the load format known to vLLM, and count the bytes of real weights too."""
     from vllm.model_executor.model_loader import register_model_loader
     from vllm.model_executor.model_loader.base_loader import BaseModelLoader
+    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
     class SeededModelLoader(BaseModelLoader):
         """Fills a model's weights from seeds: a model name and a seed give the same weights in every process."""
@@ -32,16 +34,27 @@ def register() -> None:
         def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
             from vllm.distributed import get_tensor_model_parallel_rank
 
-            global loaded_parameter_bytes
             rank = get_tensor_model_parallel_rank()
-            total = 0
             for name, parameter in model.named_parameters():
                 module = model.get_submodule(name.rpartition(".")[0])
                 fill_parameter(name, module, parameter, seed=f"{model_config.seed}:{rank}:{name}")
-                total += parameter.numel() * parameter.element_size()
-            loaded_parameter_bytes = total
 
+    SeededModelLoader.load_weights = _counted(SeededModelLoader.load_weights)  # type: ignore[method-assign]
+    DefaultModelLoader.load_weights = _counted(DefaultModelLoader.load_weights)
     register_model_loader(SEEDED_LOAD_FORMAT)(SeededModelLoader)
+
+
+def _counted(load_weights: Any) -> Any:
+    """A loader's `load_weights`, which also counts the bytes of the model's parameters."""
+
+    @functools.wraps(load_weights)
+    def wrapper(loader: Any, model: torch.nn.Module, model_config: Any) -> Any:
+        global loaded_parameter_bytes
+        loaded = load_weights(loader, model, model_config)
+        loaded_parameter_bytes = sum(one.numel() * one.element_size() for one in model.parameters())
+        return loaded
+
+    return wrapper
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from hybrid_ops.measure.procedures.prefix_probe import PrefixProbes
 from hybrid_ops.measure.procedures.procedure import Procedure
 from hybrid_ops.measure.procedures.rollout import Rollouts
 from hybrid_ops.measure.procedures.serving import Serving
+from hybrid_ops.measure.procedures.start_probe import StartProbes
 from hybrid_ops.workloads.base import Definition
 from hybrid_ops.workloads.suites import SUITES_FILE, Suites, load_suites
 
@@ -23,6 +24,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     Serving(),
     CacheProbes(),
     PrefixProbes(),
+    StartProbes(),
     Rollouts(),
     Comparisons(),
     LayerTimes(),

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+from hybrid_ops.engines.engine import CacheSize
 from hybrid_ops.engines.protocol import PROBE_CACHE, CacheLayout, LoadFacts
 from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.measure.case import Case
-from hybrid_ops.measure.metrics import Metric, Scope, at_length, exact
+from hybrid_ops.measure.metrics import Metric, Scope, at_length, exact, rate
 from hybrid_ops.measure.procedures.procedure import Asked, Iteration, Procedure, workload_of
 from hybrid_ops.measure.values import Value
 from hybrid_ops.models.capacity import FULL_ATTENTION, SLIDING_WINDOW, STATE, CachePlan, plan_cache
@@ -28,13 +29,21 @@ CACHE_METRICS = (
     exact("kv_cache_blocks", "blocks", Scope.PLATFORM, "Blocks that the cache's memory is divided into"),
     exact("kv_cache_bytes_per_token", "B", Scope.PLATFORM, "Bytes that one more token takes in full attention"),
 )
-"""Those that do not depend on a length. On GPUs the number of blocks follows from what memory the engine finds free,
-unless the launch fixes it."""
+"""Those that do not depend on a length."""
 CACHE_METRICS_AT = (
     exact("kv_cache_bytes_per_sequence", "B", Scope.PLATFORM, "Bytes of the blocks that a sequence so long takes"),
     exact("max_concurrency", "sequences", Scope.PLATFORM, "Sequences so long that fit into the cache at once"),
 )
 """Those of each length: `max_concurrency@32768`."""
+MEASURED = {
+    "kv_cache_blocks": rate(
+        "measured_kv_cache_blocks", "Blocks that the memory that was free is divided into", "blocks"
+    ),
+    "max_concurrency": rate(
+        "measured_max_concurrency", "Sequences so long that fit into the memory that was free", "sequences"
+    ),
+}
+"""What follows from the size of the cache. In place of an exact metric, where a start makes it of the free memory."""
 
 
 class CacheProbes(Procedure):
@@ -44,7 +53,7 @@ class CacheProbes(Procedure):
     section: ClassVar[str] = "probes"
     definition_type: ClassVar[type[Definition]] = CacheProbe
     operations: ClassVar[frozenset[str]] = frozenset({PROBE_CACHE.name})
-    metrics: ClassVar[tuple[Metric, ...]] = CACHE_METRICS + CACHE_METRICS_AT
+    metrics: ClassVar[tuple[Metric, ...]] = (*CACHE_METRICS, *CACHE_METRICS_AT, *MEASURED.values())
     fixture: ClassVar[str] = "probe_cell"
     runs_the_model: ClassVar[bool] = False
 
@@ -53,16 +62,22 @@ class CacheProbes(Procedure):
         return [Case(asked.spec(), asked.name, asked.definition, self)]
 
     def metrics_of(self, case: Case) -> tuple[Metric, ...]:
-        lengths = workload_of(case, CacheProbe).lengths
-        metrics = (*CACHE_METRICS, *(at_length(metric, length) for length in lengths for metric in CACHE_METRICS_AT))
-        if case.spec.engine.has_fixed_cache(case.spec):
-            return metrics
-        # The cache is what memory the device has left.
-        return tuple(replace(metric, scope=Scope.DEVICE_CLASS) for metric in metrics)
+        size = case.spec.engine.cache_size(case.spec)
+        metrics = [_by_size(metric, size) for metric in CACHE_METRICS]
+        for length in workload_of(case, CacheProbe).lengths:
+            metrics += [at_length(_by_size(metric, size), length) for metric in CACHE_METRICS_AT]
+        return tuple(metrics)
 
     def iterate(self, iteration: Iteration) -> Mapping[str, Value]:
         lengths = workload_of(iteration.case, CacheProbe).lengths
         return cache_figures(iteration.worker.ask(PROBE_CACHE, iteration.patience, lengths=lengths))
+
+
+def _by_size(metric: Metric, size: CacheSize) -> Metric:
+    """A metric as it is where the size of the cache follows from `size`."""
+    if metric.name not in MEASURED or size is CacheSize.ARGUMENTS:
+        return metric
+    return replace(metric, scope=Scope.DEVICE_CLASS) if size is CacheSize.DEVICE else MEASURED[metric.name]
 
 
 def cache_figures(layout: CacheLayout) -> dict[str, Value]:
@@ -77,6 +92,10 @@ def cache_figures(layout: CacheLayout) -> dict[str, Value]:
     for length, figures in layout.lengths.items():
         values[f"kv_cache_bytes_per_sequence@{length}"] = figures.bytes
         values[f"max_concurrency@{length}"] = figures.max_concurrency
+    for name, value in list(values.items()):
+        family, mark, length = name.partition("@")
+        if family in MEASURED:
+            values[f"{MEASURED[family].name}{mark}{length}"] = value
     return values
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from hybrid_ops.engines.engine import CacheSize
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.claim import Claim
 from hybrid_ops.measure.metrics import (
     KV_CACHE_BYTES,
+    LEADING_TOKENS,
     MODEL_BYTES,
     OUTPUT_HASH,
     OUTPUT_THROUGHPUT,
@@ -78,6 +80,7 @@ COMPARISON_METRICS = (
     OUTPUT_TOKENS,
     SCHEDULER_STEPS,
     OUTPUT_HASH,
+    LEADING_TOKENS,
 )
 """The metrics of each configuration of attention."""
 
@@ -130,12 +133,16 @@ class Comparisons(Generation):
         own_scopes = {}
         if workload.is_reduced:
             own_scopes[OUTPUT_TOKENS] = Scope.PLATFORM  # a platform's number of prompts is its own
-        if not case.spec.engine.has_fixed_cache(case.spec):
-            own_scopes[KV_CACHE_MEMORY] = Scope.DEVICE_CLASS  # the cache is what memory the device has left
+        size = case.spec.engine.cache_size(case.spec)
+        if size is not CacheSize.ARGUMENTS:
+            own_scopes[KV_CACHE_MEMORY] = Scope.DEVICE_CLASS
+        left_out = {
+            Generation.other_output(case),
+            *([MEDIAN_ITL] if workload.generation_tokens == 1 else []),
+            *([KV_CACHE_MEMORY] if size is CacheSize.FREE_MEMORY else []),  # which is then nothing exact
+        }
         return tuple(
-            replace(metric, scope=own_scopes.get(metric, metric.scope))
-            for metric in metrics
-            if workload.generation_tokens > 1 or metric is not MEDIAN_ITL
+            replace(metric, scope=own_scopes.get(metric, metric.scope)) for metric in metrics if metric not in left_out
         )
 
     def reference_model(self, case: Case, metric: Metric, definition: Definition) -> str | None:

@@ -10,8 +10,10 @@ from typing import ClassVar
 from hybrid_ops.engines.protocol import GENERATE, GenerationSample, LoadFacts
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.metrics import (
+    DEVICE_MEMORY,
     GIB,
     KV_CACHE_BYTES,
+    LEADING_TOKENS,
     MODEL_BYTES,
     OUTPUT_HASH,
     OUTPUT_THROUGHPUT,
@@ -60,7 +62,9 @@ GENERATION_METRICS = (
     MODEL_BYTES,
     SCHEDULER_STEPS,
     KV_CACHE_BYTES,
+    *DEVICE_MEMORY,
     OUTPUT_HASH,
+    LEADING_TOKENS,
 )
 
 
@@ -82,9 +86,17 @@ class Generation(Procedure):
         return [Case(asked.spec(), asked.name, asked.definition, self)]
 
     def metrics_of(self, case: Case) -> tuple[Metric, ...]:
-        if accounted_model(case.spec) is not None:
-            return self.metrics
-        return tuple(metric for metric in self.metrics if metric not in ACCOUNTED_METRICS)
+        left_out = {self.other_output(case), *(ACCOUNTED_METRICS if accounted_model(case.spec) is None else ())}
+        return tuple(metric for metric in self.metrics if metric not in left_out)
+
+    @staticmethod
+    def other_output(case: Case) -> Metric:
+        """Of the two metrics of what was generated, the one that a case does not have."""
+        return LEADING_TOKENS if case.spec.engine.repeats_kernels(case.spec) else OUTPUT_HASH
+
+    def exact_metrics(self, case: Case) -> set[str]:
+        """Within a launch the kernels are the same, so all that is generated must be too."""
+        return {*super().exact_metrics(case), OUTPUT_HASH.name, LEADING_TOKENS.name}
 
     def iterate(self, iteration: Iteration) -> Mapping[str, Value]:
         case, workload = iteration.case, workload_of(iteration.case, ClosedBatch)
@@ -97,9 +109,12 @@ class Generation(Procedure):
             prefix_caching_reset=True,
             samples=workload.samples,
         )
+        for kernel, choice in sample.kernel_choices.items():
+            iteration.note(f"the autotuner chose {choice} for {kernel}")
         return {
             **generation_values(sample, workload.generation_tokens),
             **memory_values(sample, iteration.facts),
+            **device_memory_values(sample),
             **utilisation_values(case.spec, workload, sample, iteration.facts, iteration.peaks),
         }
 
@@ -131,6 +146,7 @@ def generation_values(sample: GenerationSample, expected_tokens: int) -> dict[st
         "output_tokens": output_tokens,
         "scheduler_steps": len(sample.steps),
         "output_hash": sample.output_hash,
+        "leading_tokens": " / ".join(" ".join(map(str, tokens)) for tokens in sample.leading_tokens),
     }
     if expected_tokens > 1:
         gaps = [1e3 * (after - before) for times in arrivals for before, after in pairwise(times)]
@@ -154,6 +170,19 @@ def _prefill_steps(sample: GenerationSample) -> int:
         if tokens == missing and put_out >= missing:
             return count
     return len(sample.steps)
+
+
+def device_memory_values(sample: GenerationSample) -> dict[str, Value]:
+    """Weights, activations and cache of the fullest rank, each by itself, in bytes; nothing for an engine on a CPU."""
+    if not sample.ranks:
+        return {}
+    values: dict[str, Value] = {
+        "weight_memory_bytes": max(rank.weights for rank in sample.ranks),
+        "activation_memory_bytes": max(rank.activations for rank in sample.ranks),
+        "cache_memory_bytes": max(rank.cache for rank in sample.ranks),
+    }
+    refuse_unmeasured(values)
+    return values
 
 
 def memory_values(sample: GenerationSample, facts: LoadFacts) -> dict[str, Value]:

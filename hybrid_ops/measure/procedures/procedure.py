@@ -52,6 +52,13 @@ class Iteration:
     peaks: DevicePeaks | None = None
     """The device's peaks, where they are known and needed."""
     is_warmup: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the case's values should know. An iteration may add to it."""
+
+    def note(self, text: str) -> None:
+        """Add a note, unless it is there."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     @property
     def patience(self) -> float:

@@ -19,6 +19,8 @@ class Ground(StrEnum):
     """The baseline has what is no measurement."""
     MISSING_BASELINE = "missing-baseline"
     EXACTLY_EQUAL = "exactly-equal"
+    TOKENS_AGREE = "tokens-agree"
+    """Generated tokens are not all the same, and begin alike."""
     EXACTLY_DIFFERENT = "exactly-different"
     LAUNCHES_DISAGREE = "launches-disagree"
     """An exact metric differs between the launches."""
@@ -51,6 +53,7 @@ _VERDICTS = {
     Ground.REFUSED_BASELINE: Verdict.FAILED_TO_RUN,
     Ground.MISSING_BASELINE: Verdict.MISSING_BASELINE,
     Ground.EXACTLY_EQUAL: Verdict.PASS,
+    Ground.TOKENS_AGREE: Verdict.PASS,
     Ground.EXACTLY_DIFFERENT: Verdict.CHANGED,
     Ground.LAUNCHES_DISAGREE: Verdict.CHANGED,
     Ground.BASELINE_DISAGREES: Verdict.CHANGED,

@@ -31,6 +31,8 @@ class Evidence:
     """The noise between sessions measured on this machine, in place of the kind's prior."""
     baseline_sessions: int = 1
     """In how many sessions the baseline's launches were made."""
+    is_tokens: bool = False
+    """Exact values that are token ids: they are alike if their generations begin alike."""
 
     @property
     def sign(self) -> float:
@@ -48,6 +50,33 @@ def is_measurement(value: Value) -> TypeGuard[float]:
 def is_exact_value(value: Value) -> bool:
     """Whether a value of an exact metric may be compared: a text or a number that is finite."""
     return value is not None and (not isinstance(value, float) or math.isfinite(value))
+
+
+def are_alike(values: Sequence[Value], is_tokens: bool) -> bool:
+    """Whether exact values are the same; of tokens, whether each generation begins with the same token in all of them.
+
+    Kernels that are chosen by timing round in different ways, and after one token that rounding has changed no other
+    need be the same. A wrong kernel changes the first one too.
+    """
+    return len(set(values)) <= 1 or (is_tokens and min(_leading(values[0], value) for value in values[1:]) > 0)
+
+
+def _leading(first: Value, second: Value) -> int:
+    """How many leading tokens agree, in the generation that agrees least. Token ids are separated by spaces, and
+    generations by ` / `."""
+    generations = (str(first).split(" / "), str(second).split(" / "))
+    if len(generations[0]) != len(generations[1]):
+        return 0
+    counts = []
+    for one, other in zip(*generations):
+        pairs = list(zip(one.split(), other.split()))
+        counts.append(next((place for place, (a, b) in enumerate(pairs) if a != b), len(pairs)))
+    return min(counts)
+
+
+def leading_tokens(values: Sequence[Value]) -> int:
+    """How many leading tokens agree among all values, in the generation that agrees least."""
+    return min(_leading(values[0], value) for value in values)
 
 
 def logs(values: Sequence[Value]) -> list[float]:

@@ -6,7 +6,14 @@ import math
 
 from hybrid_ops.measure.metrics import Direction, Kind
 from hybrid_ops.regression.judge.decision import Decision, Ground
-from hybrid_ops.regression.judge.evidence import Evidence, Value, geometric_mean, is_exact_value, is_measurement
+from hybrid_ops.regression.judge.evidence import (
+    Evidence,
+    Value,
+    are_alike,
+    geometric_mean,
+    is_exact_value,
+    is_measurement,
+)
 
 
 def decide_without_statistics(evidence: Evidence) -> Decision | None:
@@ -49,12 +56,15 @@ def _exact(evidence: Evidence) -> Decision:
     if not evidence.baseline:
         return _settled(Ground.MISSING_BASELINE, evidence, value)
     baseline = evidence.baseline[0]
-    if len(set(evidence.current)) > 1:
+    if not are_alike(evidence.current, evidence.is_tokens):
         ground = Ground.LAUNCHES_DISAGREE
-    elif len(set(evidence.baseline)) > 1:
+    elif not are_alike(evidence.baseline, evidence.is_tokens):
         ground = Ground.BASELINE_DISAGREES
+    elif len({*evidence.current, *evidence.baseline}) == 1:
+        ground = Ground.EXACTLY_EQUAL
     else:
-        ground = Ground.EXACTLY_EQUAL if value == baseline else Ground.EXACTLY_DIFFERENT
+        agree = are_alike([baseline, *evidence.current], evidence.is_tokens)
+        ground = Ground.TOKENS_AGREE if agree else Ground.EXACTLY_DIFFERENT
     change = None
     if not isinstance(value, str) and not isinstance(baseline, str) and value is not None and baseline:
         change = value / baseline - 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hybrid_ops.measure.metrics import Kind
 from hybrid_ops.regression.judge.decision import Decision, Ground
-from hybrid_ops.regression.judge.evidence import Evidence, Value, is_exact_value, is_measurement
+from hybrid_ops.regression.judge.evidence import Evidence, Value, is_exact_value, is_measurement, leading_tokens
 
 
 def sentence(decision: Decision, evidence: Evidence) -> str:
@@ -36,6 +36,9 @@ def _of_exact(decision: Decision, evidence: Evidence) -> str:
             return f"An exact metric, but the baseline's launches differ among themselves: {values}."
         case Ground.EXACTLY_EQUAL:
             return f"Exactly {decision.value}."
+        case Ground.TOKENS_AGREE:
+            agreeing = leading_tokens([*evidence.current, *evidence.baseline])
+            return f"The first {agreeing} tokens are the baseline's; kernels chosen by timing may round otherwise."
     return f"{decision.value} where the baseline has {decision.baseline}: an exact metric must not differ."
 
 
