@@ -30,5 +30,5 @@ def test_options_in_the_readme_exist(pytester: pytest.Pytester) -> None:
 
 
 def test_files_in_the_readme_exist() -> None:
-    named = re.findall(r"\]\((docs/[a-z-]+\.md)\)", README) + re.findall(r"\bci/[a-z]+\b", README)
+    named = re.findall(r"\]\((docs/[a-z-]+\.md)\)", README) + re.findall(r"\bci/[a-z-]+\b", README)
     assert [name for name in named if not (ROOT / name).exists()] == []

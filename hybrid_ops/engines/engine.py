@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hybrid_ops.errors import InputError
 from hybrid_ops.models.packaged import packaged_model
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Engine(ABC):
     metrics: ClassVar[frozenset[str] | None] = None
     """The metrics that it can give, those of a length without the length; all of its operations' when None. One that
     it cannot give is no cell."""
+    reads_gguf: ClassVar[bool] = False
+    """Whether it takes the GGUF file of a model that has one."""
+    uses_energy: ClassVar[bool] = True
+    """Whether the energy of its device tells of the model; not so where nothing is computed."""
     server: ClassVar[str | None] = None
     """The engine that puts its models behind a server; None where there is none."""
 
@@ -59,6 +64,9 @@ class Engine(ABC):
         By default the hub's name of real weights, the folder of a packaged model, or a folder made here that holds the
         model's configuration.
         """
+        if spec.entry.config is None:
+            where = f"{spec.entry.source}: models.{spec.model}"
+            raise InputError(f"{where}: the engine {self.name} reads no GGUF file; set config: or engine: llama-bench")
         if spec.weights == "packaged":
             assert spec.entry.package is not None
             return str(packaged_model(spec.entry.package))

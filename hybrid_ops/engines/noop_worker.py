@@ -56,6 +56,7 @@ class NoopWorker:
             slowdown *= 3
         self.step_seconds = arguments.get("step_ms", 2.0) / 1e3 * speed * slowdown
         self._fail_if_told("load")
+        platform = "cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"  # where it is told to run
         return LoadFacts(
             load_seconds=0.0,
             model_bytes=MODEL_BYTES,
@@ -69,7 +70,7 @@ class NoopWorker:
                 max_concurrency=0.0,
                 max_model_len=arguments.get("max_model_len", 0),
             ),
-            device=DeviceFacts("cpu", name=None, uuid=None, memory_bytes=None, threads=None),
+            device=DeviceFacts(platform, name=None, uuid=None, memory_bytes=None, threads=None),
             reference_kernels=arguments.get("reference_kernels", []),
             versions={"noop": "1"},
             server=None,

@@ -29,17 +29,22 @@ class EngineSpec:
     sizing: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that only fit the launch to its platform. They define no measurement, and `arguments` override them."""
     weights: str = "seeded"
-    """`seeded` (drawn, nothing is downloaded), `hub` (the real ones, by the entry's hub name) or `packaged` (the real
-    ones, from the entry's package)."""
+    """`seeded` (drawn, nothing is downloaded), `hub` (the real ones, by the entry's hub name), `packaged` (the real
+    ones, from the entry's package) or `gguf` (those of the entry's GGUF file)."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of the engine's environment."""
     config_changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model's configuration that have another value than in the entry's file."""
+    power_limit_watts: int | None = None
+    """The power limit that its GPU holds in each launch; as it is when None."""
 
     @property
     def name(self) -> str:
-        """`nemotron-h-tiny`, or with another configuration `nemotron-h-tiny@prefix-caching`."""
-        return self.model if self.configuration == DEFAULT else f"{self.model}@{self.configuration}"
+        """`nemotron-h-tiny`, with another configuration `nemotron-h-tiny@prefix-caching`, and at a power limit
+        `nemotron-h-tiny@450W` or `nemotron-h-tiny@prefix-caching-450W`."""
+        apart = [self.configuration] if self.configuration != DEFAULT else []
+        apart += [f"{self.power_limit_watts}W"] if self.power_limit_watts is not None else []
+        return f"{self.model}@{'-'.join(apart)}" if apart else self.model
 
     @cached_property
     def launch_name(self) -> str:
@@ -78,19 +83,23 @@ class EngineSpec:
     def definition(self, portable: bool) -> list[str]:
         """What of the spec defines a measurement, as text. `portable` leaves out what follows from the platform."""
         arguments = self.engine.portable_arguments(self) if portable else self.engine_arguments
+        limit = [] if self.power_limit_watts is None else [f"{self.power_limit_watts} W"]
         return [
             self.engine.name,
             json.dumps(self.model_config(), sort_keys=True),
             json.dumps(arguments, sort_keys=True),
             self.weights,
             *self.engine.definition(self),
+            *limit,
         ]
 
     def expected_failure(self) -> ExpectedFailure | None:
         """The known failure of this spec, if there is one."""
         for failure in self.entry.expected_failures:
-            if failure.platform == self.platform and (
-                failure.configurations is None or self.configuration in failure.configurations
+            if (
+                failure.platform == self.platform
+                and (failure.configurations is None or self.configuration in failure.configurations)
+                and (failure.engines is None or self.engine.name in failure.engines)
             ):
                 return failure
         return None
