@@ -18,6 +18,7 @@ from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import plot_command
+from hybrid_ops.report.published import command as published_command
 from hybrid_ops.run import night_command
 from hybrid_ops.workloads import data_command
 
@@ -29,6 +30,7 @@ COMMANDS = (
     night_command,
     overhead_command,
     plot_command,
+    published_command,
 )
 BAD_INPUT = 2
 """The exit code for bad input, unless a subcommand has another."""

@@ -139,6 +139,12 @@ def test_plot(folder: Path, pytester: pytest.Pytester) -> None:
     assert all((folder / path).stat().st_size for path in paths)
 
 
+def test_published(folder: Path) -> None:
+    text = printed(folder, "published", "olmo_hybrid_vllm_serving")
+    assert "| 1× NVIDIA B200 GPU | 1,765 tok/s | 4,424ms | 14ms |" in text
+    assert "| Output gen (tok/s), 1× H100 |               output_throughput | 1066 tok/s |" in text
+
+
 # A bad model of the zoo is named by its file, which shows that the program runs this checkout's code.
 BAD_INPUT = [
     (
@@ -152,6 +158,7 @@ BAD_INPUT = [
     (["history", "changes", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["night", "--device", "cpu", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["plot", "bad.json"], "bad.json: not the results.json of a run"),
+    (["published", "--baselines", "nowhere"], "nowhere/published: no published document is there"),
     (["overhead", "llama-9t"], "no model is named 'llama-9t'; the zoo has "),
 ]
 

@@ -143,3 +143,10 @@ def test_a_test_file_of_their_own_has_the_testcases(repository: Repository) -> N
     assert {file for file in loaded if file.startswith("hybrid_ops/suite/")} == {
         "hybrid_ops/suite/__init__.py", "hybrid_ops/suite/test_generation.py"
     }  # fmt: skip
+
+
+def test_the_published_figures_are_installed(repository: Repository) -> None:
+    done = repository.python("-m", "hybrid_ops.cli", "published", "--list")
+    assert done.returncode == 0, done.stderr
+    names = {path.stem for path in (ROOT / "perf_baselines" / "published").glob("*.yaml")}
+    assert {line.split()[1] for line in done.stdout.splitlines()[2:]} == names

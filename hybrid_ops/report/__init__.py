@@ -14,6 +14,7 @@ from hybrid_ops.report.junit import JUnit
 from hybrid_ops.report.layers import LayerTables
 from hybrid_ops.report.llama_bench import LlamaBenchTables
 from hybrid_ops.report.power_limits import PowerLimits
+from hybrid_ops.report.published.beside import PublishedBeside
 from hybrid_ops.report.report import Report, Section
 from hybrid_ops.report.rollout import RolloutTables
 from hybrid_ops.report.serving import ServingTables
@@ -31,6 +32,7 @@ REPORTS: tuple[Report, ...] = (
     LlamaBenchTables(),
     EnergyTable(),
     PowerLimits(),
+    PublishedBeside(),
     JUnit(),
 )
 """The reports that ship with the suite, in the order in which they are shown."""

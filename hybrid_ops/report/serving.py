@@ -100,24 +100,25 @@ def result_block(measured: MeasuredLoad) -> list[str]:
     """The block that `vllm bench serve` prints, line by line, with the percentiles that are measured here."""
     values, load = measured.values, measured.load
     lines = [" Serving Benchmark Result ".center(WIDTH, "=")]
-    lines.append(_line("Successful requests:", f"{values['completed']:.0f}"))
-    lines.append(_line("Failed requests:", f"{values['failed']:.0f}"))
+    lines.append(block_line("Successful requests:", f"{values['completed']:.0f}"))
+    lines.append(block_line("Failed requests:", f"{values['failed']:.0f}"))
     if load["max_concurrency"] != "unlimited":
-        lines.append(_line("Maximum request concurrency:", str(load["max_concurrency"])))
+        lines.append(block_line("Maximum request concurrency:", str(load["max_concurrency"])))
     if load["request_rate"] != "unlimited":
-        lines.append(_line("Request rate configured (RPS):", f"{load['request_rate']:.2f}"))
-    lines += [_line(label, format(values[name], form)) for label, name, form in COUNTED]
-    lines += [_line(label, f"{values[name]:.2f}") for label, name in RATES if name in values]
+        lines.append(block_line("Request rate configured (RPS):", f"{load['request_rate']:.2f}"))
+    lines += [block_line(label, format(values[name], form)) for label, name, form in COUNTED]
+    lines += [block_line(label, f"{values[name]:.2f}") for label, name in RATES if name in values]
     for name, short, heading in HEADINGS:
         if f"mean_{name}_ms" in values:
             lines.append(heading.center(WIDTH, "-"))
             for statistic in ("mean", "median", "p90", "p95", "p99"):
                 label = f"{statistic.title()} {short} (ms):"
-                lines.append(_line(label, f"{values[f'{statistic}_{name}_ms']:.2f}"))
+                lines.append(block_line(label, f"{values[f'{statistic}_{name}_ms']:.2f}"))
     return [*lines, "=" * WIDTH]
 
 
-def _line(label: str, value: str) -> str:
+def block_line(label: str, value: str) -> str:
+    """A line of the block: what, and its figure in the column of figures."""
     return f"{label:<40} {value:<10}".rstrip()
 
 

@@ -16,6 +16,7 @@ from hybrid_ops.measure.procedures import read_suites
 from hybrid_ops.measure.procedures.serving import Serving, load_values
 from hybrid_ops.measure.values import NotAMeasurement, Value
 from hybrid_ops.models.zoo import load_zoo
+from hybrid_ops.report.published.document import read_documents
 from hybrid_ops.workloads.serving import ServingWorkload
 
 LOAD = ServingWorkload(description="two", prompt_tokens=8, generation_tokens=4, num_prompts=2, goodput={"ttft": 10})
@@ -79,13 +80,23 @@ def test_fewer_tokens_are_the_models_choice_where_it_may_stop() -> None:
         summarize_load(sample([{}, {"generated": 5}]), free, 2)
 
 
-PUBLISHED = [  # requests/s and mean TTFT + (tokens - 1) · mean TPOT in ms, RTX PRO 6000 benchmark, ShareGPT
-    ("32", 11.86, 2450), ("64", 19.52, 2690), ("128", 28.09, 3060), ("256", 32.89, 5040), ("512", 37.30, 7360),
-]  # fmt: skip
+def published_sweep() -> list[SweepPoint]:
+    """The RTX PRO 6000 benchmark's loads with a limit: requests a second, and mean TTFT + (tokens - 1) · mean TPOT."""
+    document = read_documents()["rtx_pro_6000_benchmarks"]
+    points = []
+    for table in document.tables:
+        if table.form == "serving" and table.facts.workload != "serving-sharegpt-cunlimited":
+            values = {figure.facts.metric: figure.value for figure in document.figures(table)}
+            tokens = values["total_output_tokens"] / values["completed"]
+            latency = values["mean_ttft_ms"] + (tokens - 1) * values["mean_tpot_ms"]
+            points.append(SweepPoint(f"{values['max_concurrency']:.0f}", values["request_throughput"], latency))
+    return points
 
 
 def test_the_knee_of_the_published_sweep() -> None:
-    found = knee([SweepPoint(label, rate, latency) for label, rate, latency in PUBLISHED])
+    points = published_sweep()
+    assert len(points) == 5
+    found = knee(points)
     assert found is not None
     assert found.label == "128"
 

@@ -8,42 +8,38 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.models.capacity import PAGE_RULES, cache_memory, page_rules, plan_cache
 from hybrid_ops.models.configs import config_names, load_config
 from hybrid_ops.models.families import load_model, read_model
+from hybrid_ops.report.published.document import read_documents
 
 LENGTHS = (1024, 4096, 8192, 16384, 32768)
 
 
 @pytest.mark.parametrize(
-    ("name", "gigabytes", "blocks", "groups", "table"),
+    ("name", "groups"),
     [
-        (
-            "nemotron-h-8b",
-            62.50,
-            14449,
-            [("full attention", 4)] + [("state", 4)] * 6,
-            ["1806.12", "1032.07", "656.77", "380.24", "209.41"],
-        ),
-        (
-            "falcon-h1-7b",
-            62.89,
-            1780,
-            [("full attention", 44), ("state", 44)],
-            ["890.00", "445.00", "254.29", "148.33", "80.91"],
-        ),
+        ("nemotron-h-8b", [("full attention", 4)] + [("state", 4)] * 6),
+        ("falcon-h1-7b", [("full attention", 44), ("state", 44)]),
     ],
 )
 @pytest.mark.parametrize("engine_version", ["0.15", "0.32"])
-def test_published_concurrency_tables(name, gigabytes, blocks, groups, table, engine_version):
+def test_published_concurrency_tables(name, groups, engine_version):
     """TP 2, two bytes a number of state, no prefix caching: every figure, under the rules then and now."""
+    published = {
+        figure.facts.metric: figure
+        for figure in read_documents()["hybrid_vs_non_hybrid_results"].figures()
+        if figure.facts.model == name and figure.facts.workload == "kv-cache"
+    }
     plan = plan_cache(
         load_model(name),
-        round(gigabytes * 1e9),
+        round(published["kv_cache_memory_bytes"].numbers[0] * 10**9),
         tensor_parallel=2,
         state_dtype="bfloat16",
         engine_version=engine_version,
     )
-    assert plan.num_blocks == blocks
+    assert plan.num_blocks == published["kv_cache_blocks"].value
+    assert len(plan.groups) == published["kv_cache_groups"].value
     assert [(group.kind, group.layers) for group in plan.groups] == groups
-    assert [f"{plan.max_concurrency(length):.2f}" for length in LENGTHS] == table
+    table = [published[f"max_concurrency@{length}"].text for length in LENGTHS]
+    assert [f"{plan.max_concurrency(length):.2f}x" for length in LENGTHS] == table
 
 
 def test_pages_of_the_published_tables():

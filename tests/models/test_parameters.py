@@ -139,22 +139,3 @@ def test_published_sizes(name):
     assert model.kv_bytes_per_token() == kv_bytes
     assert model.recurrent_state_bytes("float32") == state_mib * MIB
     assert model.window_bytes() == window_mib * MIB
-
-
-@pytest.mark.parametrize(
-    ("name", "tokens", "megabytes"),
-    # Cache of the generation benchmark log: prompt and generation less the last token, which is never cached.
-    [
-        ("llama-3.2-1b", 127, 4.2),
-        ("llama-3.2-1b", 511, 16.8),
-        ("llama-3.2-1b", 1087, 35.7),
-        ("llama-3.2-1b", 2047, 67.1),
-        ("qwen3-1.7b", 127, 14.7),
-        ("qwen3-1.7b", 511, 58.7),
-        ("qwen3-1.7b", 1087, 124.8),
-        ("qwen3-1.7b", 2047, 234.9),
-    ],
-)
-def test_cache_of_the_generation_log(name, tokens, megabytes):
-    kv_bytes = load_model(name).kv_bytes_per_token()
-    assert megabytes in {round(count * kv_bytes / 1e6, 1) for count in (tokens, tokens + 1)}

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
+from hybrid_ops.report.published.document import read_documents
+from hybrid_ops.report.published.layouts import FORMS
 from hybrid_ops.report.serving import MeasuredLoad, knee_lines, load_table, result_block
 from hybrid_ops.workloads.serving import ServingWorkload
 
-# The block of the RTX PRO 6000 benchmark at a concurrency of 512, and what it was computed from.
-PUBLISHED = """\
-============ Serving Benchmark Result ============
-Successful requests:                     1000
-Maximum request concurrency:             512
-Benchmark duration (s):                  26.81
-Total input tokens:                      214316
-Total generated tokens:                  92521
-Request throughput (req/s):              37.30
-Output token throughput (tok/s):         3451.19
-Total Token throughput (tok/s):          11445.53
----------------Time to First Token----------------
-Mean TTFT (ms):                          430.01
-Median TTFT (ms):                        380.60
-P99 TTFT (ms):                           733.46
------Time per Output Token (excl. 1st token)------
-Mean TPOT (ms):                          75.76
-Median TPOT (ms):                        69.05
-P99 TPOT (ms):                           153.60
----------------Inter-token Latency----------------
-Mean ITL (ms):                           47.72
-Median ITL (ms):                         40.44
-P99 ITL (ms):                            139.67
-==================================================""".splitlines()
-VALUES = {
-    "completed": 1000, "failed": 0, "duration": 26.81, "total_input_tokens": 214316, "total_output_tokens": 92521,
-    "request_throughput": 37.30, "output_throughput": 3451.19, "total_token_throughput": 11445.53,
-    "mean_ttft_ms": 430.01, "median_ttft_ms": 380.60, "p90_ttft_ms": 1.0, "p95_ttft_ms": 1.0, "p99_ttft_ms": 733.46,
-    "mean_tpot_ms": 75.76, "median_tpot_ms": 69.05, "p90_tpot_ms": 1.0, "p95_tpot_ms": 1.0, "p99_tpot_ms": 153.60,
-    "mean_itl_ms": 47.72, "median_itl_ms": 40.44, "p90_itl_ms": 1.0, "p95_itl_ms": 1.0, "p99_itl_ms": 139.67,
-    "mean_e2el_ms": 9.0, "median_e2el_ms": 9.0, "p90_e2el_ms": 9.0, "p95_e2el_ms": 9.0, "p99_e2el_ms": 9.0,
-}  # fmt: skip
+# The block of the RTX PRO 6000 benchmark at a concurrency of 512, and the figures in it.
+DOCUMENT = read_documents()["rtx_pro_6000_benchmarks"]
+TABLE = DOCUMENT.table("serving c=512")
+PUBLISHED = FORMS["serving"](TABLE)
+OTHERS = {
+    "failed": 0.0,
+    **{f"{statistic}_{name}_ms": 1.0 for statistic in ("p90", "p95") for name in ("ttft", "tpot", "itl")},
+    **{f"{statistic}_e2el_ms": 9.0 for statistic in ("mean", "median", "p90", "p95", "p99")},
+}
+"""What our block has and the published one has not."""
+VALUES = {str(figure.facts.metric): figure.value for figure in DOCUMENT.figures(TABLE)} | OTHERS
 
 
 def measured(concurrency: int, **values: float) -> MeasuredLoad:

@@ -9,6 +9,7 @@ import pytest
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.procedures import read_suites
+from hybrid_ops.report.published.document import read_documents
 from hybrid_ops.workloads.prompt_files import encode_prompts, read_prompts
 from hybrid_ops.workloads.rollout import Rollout, RolloutBatch
 
@@ -17,7 +18,8 @@ def rollout(context: int, given: list[list[int]] | None = None) -> dict[str, Rol
     return read_suites().of_kind(Rollout)["rollout"].workloads("rollout", context, given)
 
 
-PUBLISHED = [1024, 4096, 8192, 16000, 32000]
+ROLLOUTS = read_documents()["hybrid_vs_non_hybrid_results"].table("rollouts of Nemotron-H 8B")
+PUBLISHED = [int(row[0]) for row in ROLLOUTS.rows]
 
 
 def test_the_shipped_rollout_is_the_published_one() -> None:
