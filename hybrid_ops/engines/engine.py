@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hybrid_ops.engines.protocol import LOAD_STAGE
+from hybrid_ops.errors import InputError
 from hybrid_ops.models.hub import weights_folder
 from hybrid_ops.models.packaged import packaged_model
 
@@ -44,6 +45,10 @@ class Engine(ABC):
     metrics: ClassVar[frozenset[str] | None] = None
     """The metrics that it can give, those of a length without the length; all of its operations' when None. One that
     it cannot give is no cell."""
+    reads_gguf: ClassVar[bool] = False
+    """Whether it takes the GGUF file of a model that has one."""
+    uses_energy: ClassVar[bool] = True
+    """Whether the energy of its device tells of the model; not so where nothing is computed."""
     server: ClassVar[str | None] = None
     """The engine that puts its models behind a server; None where there is none."""
     without_kept_code: ClassVar[Mapping[str, str]] = {}
@@ -93,6 +98,9 @@ class Engine(ABC):
         By default the folder of real weights that were downloaded, that of a packaged model, or one made here that
         holds the model's configuration.
         """
+        if spec.entry.config is None:
+            where = f"{spec.entry.source}: models.{spec.model}"
+            raise InputError(f"{where}: the engine {self.name} reads no GGUF file; set config: or engine: llama-bench")
         if spec.weights == "packaged":
             assert spec.entry.package is not None
             return str(packaged_model(spec.entry.package))

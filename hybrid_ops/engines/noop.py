@@ -14,3 +14,4 @@ class Noop(VllmOffline):
     name: ClassVar[str] = "noop"
     worker: ClassVar[Path] = Path(__file__).with_name("noop_worker.py")
     server: ClassVar[str | None] = None
+    uses_energy: ClassVar[bool] = False

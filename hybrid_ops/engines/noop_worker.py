@@ -7,7 +7,6 @@ dead by its arguments:
     noise             standard deviation of a launch's log step time (0)
     slow_launch       which launch of the run takes three times as long a step (none)
     real_time         take as long as it says (false)
-    platform          what it says that it runs on (cpu)
     window            most tokens of a request that its cache keeps (all of them)
     reference_kernels names of operations that it says to run on reference kernels (none)
     fail              {"on": "load" | "generate", "how": "raise" | "hang" | "die", "message": str}
@@ -60,6 +59,7 @@ class NoopWorker:
             slowdown *= 3
         self.step_seconds = arguments.get("step_ms", 2.0) / 1e3 * speed * slowdown
         self._fail_if_told("load")
+        platform = "cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"  # where it is told to run
         return LoadFacts(
             load_seconds=0.0,
             model_bytes=MODEL_BYTES,
@@ -73,7 +73,7 @@ class NoopWorker:
                 max_concurrency=0.0,
                 max_model_len=arguments.get("max_model_len", 0),
             ),
-            device=DeviceFacts(arguments.get("platform", "cpu"), name=None, uuid=None, memory_bytes=None, threads=None),
+            device=DeviceFacts(platform, name=None, uuid=None, memory_bytes=None, threads=None),
             reference_kernels=arguments.get("reference_kernels", []),
             versions={"noop": "1"},
             server=None,

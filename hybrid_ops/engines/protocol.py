@@ -227,6 +227,8 @@ class LoadSample:
     result: dict[str, float | int | str]
     """Its own summary."""
     requests: list[ServedRequest]
+    timed: tuple[float, float]
+    """When the first request was sent and the last one ended, on the system's monotonic clock."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,32 @@ class LayerRound:
     """What is allowed of it."""
     refused: dict[str, str]
     """Who has no time, and why."""
+
+
+@dataclass(frozen=True)
+class LlamaBenchSample:
+    """One test of llama-bench. Fields but `starts` have the names and values of its own JSON."""
+
+    n_prompt: int
+    n_gen: int
+    n_depth: int
+    samples_ns: list[int]
+    """The time of each repetition."""
+    starts: list[float]
+    """When each repetition began, on the system's monotonic clock; empty where the program does not tell."""
+    model_type: str
+    model_size: int
+    """Bytes of the weights."""
+    model_n_params: int
+    backends: str
+    build_commit: str
+    build_number: int
+    n_threads: int
+    n_batch: int
+    n_ubatch: int
+    n_gpu_layers: int
+    flash_attn: str
+    """`0` or `1`, or another word of its own."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +287,7 @@ PROBE_PREFIX = Operation("probe_prefix", PrefixSample)
 BENCH = Operation("bench", LoadSample)
 RUN = Operation("run", CommandResult)
 TIME_LAYER = Operation("time_layer", LayerRound)
+LLAMA_BENCH = Operation("llama_bench", LlamaBenchSample)
 
 
 def serve(operations: dict[str, Callable[..., Any]]) -> None:

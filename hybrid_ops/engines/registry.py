@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from hybrid_ops.engines.engine import Engine
 from hybrid_ops.engines.layers import Layers
+from hybrid_ops.engines.llama_bench import LlamaBench
 from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.vllm_offline import VllmOffline
 from hybrid_ops.engines.vllm_server import VllmServer
 from hybrid_ops.errors import InputError
 from hybrid_ops.known import Known
 
-ENGINES: tuple[Engine, ...] = (VllmOffline(), VllmServer(), Layers(), Noop())
+ENGINES: tuple[Engine, ...] = (VllmOffline(), VllmServer(), Layers(), LlamaBench(), Noop())
 """The engines that ship with the suite."""
 
 KNOWN = Known("an engine", ENGINES)

@@ -236,7 +236,9 @@ class ServerWorker:
             for request, output in zip(self._seen["input_requests"], self._seen["outputs"])
         ]
         scalars = {name: value for name, value in result.items() if isinstance(value, int | float | str)}
-        return LoadSample(scalars, requests)
+        outputs = self._seen["outputs"]
+        sent, ended = [one.start_time for one in outputs], [one.start_time + one.latency for one in outputs]
+        return LoadSample(scalars, requests, (min(sent), max(ended)))
 
     def run(self, command: list[str]) -> CommandResult:
         """Run a command beside the server, in its session.

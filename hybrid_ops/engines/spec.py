@@ -30,19 +30,24 @@ class EngineSpec:
     sizing: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that only fit the launch to its platform. They define no measurement, and `arguments` override them."""
     weights: str = "seeded"
-    """`seeded` (drawn, nothing is downloaded), `hub` (the real ones, by the entry's hub name) or `packaged` (the real
-    ones, from the entry's package)."""
+    """`seeded` (drawn, nothing is downloaded), `hub` (the real ones, by the entry's hub name), `packaged` (the real
+    ones, from the entry's package) or `gguf` (those of the entry's GGUF file)."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of the engine's environment."""
     config_changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model's configuration that have another value than in the entry's file."""
     memory_bytes: int | None = None
     """Memory of each device that it is launched on; None where it is not known or not the device's own."""
+    power_limit_watts: int | None = None
+    """The power limit that its GPU holds in each launch; as it is when None."""
 
     @property
     def name(self) -> str:
-        """`nemotron-h-tiny`, or with another configuration `nemotron-h-tiny@prefix-caching`."""
-        return self.model if self.configuration == DEFAULT else f"{self.model}@{self.configuration}"
+        """`nemotron-h-tiny`, with another configuration `nemotron-h-tiny@prefix-caching`, and at a power limit
+        `nemotron-h-tiny@450W` or `nemotron-h-tiny@prefix-caching-450W`."""
+        apart = [self.configuration] if self.configuration != DEFAULT else []
+        apart += [f"{self.power_limit_watts}W"] if self.power_limit_watts is not None else []
+        return f"{self.model}@{'-'.join(apart)}" if apart else self.model
 
     @cached_property
     def launch_name(self) -> str:
@@ -104,19 +109,23 @@ class EngineSpec:
         """
         anywhere = replace(self, memory_bytes=None)
         arguments = self.engine.portable_arguments(self) if portable else self.engine.arguments(anywhere)
+        limit = [] if self.power_limit_watts is None else [f"{self.power_limit_watts} W"]
         return [
             self.engine.name,
             json.dumps(self.model_config(), sort_keys=True),
             json.dumps(arguments, sort_keys=True),
             self.weights if self.revision is None else f"{self.weights} {self.entry.hub}@{self.revision}",
             *self.engine.definition(self),
+            *limit,
         ]
 
     def expected_failure(self) -> ExpectedFailure | None:
         """The known failure of this spec, if there is one."""
         for failure in self.entry.expected_failures:
-            if failure.platform == self.platform and (
-                failure.configurations is None or self.configuration in failure.configurations
+            if (
+                failure.platform == self.platform
+                and (failure.configurations is None or self.configuration in failure.configurations)
+                and (failure.engines is None or self.engine.name in failure.engines)
             ):
                 return failure
         return None

@@ -5,8 +5,9 @@
     logits, cache = model(tokens)                # prefill
     logits, cache = model(next_tokens, cache)    # decoding, or the next part of a long prompt
 
-Known: llama, gemma3_text, mamba, mamba2, falcon_mamba, falcon_h1, nemotron_h, olmo_hybrid, qwen3_next and the suite's
-own hybrid_attention. They are references to compare engines with, not engines: one batch, no padding, no sampling.
+Known: llama, gemma3_text, mamba, mamba2, falcon_mamba, falcon_h1, nemotron_h, olmo_hybrid, qwen3_next, qwen3_5_text
+and the suite's own hybrid_attention. They are references to compare engines with, not engines: one batch, no padding,
+no sampling.
 """
 
 import re
@@ -35,6 +36,7 @@ from hybrid_ops.layers.mixers import (
     Mamba1,
     Mamba2,
     OlmoGatedDeltaNet,
+    Qwen35GatedDeltaNet,
     QwenGatedDeltaNet,
     RMSNorm,
     State,
@@ -366,6 +368,19 @@ def _qwen3_next(config: Any) -> LanguageModel:
     return _model(config, blocks, RMSNorm(config.hidden_size, config.rms_norm_eps, offset=1.0))
 
 
+def _qwen3_5(config: Any) -> LanguageModel:
+    _require(config, hidden_act="silu")
+    blocks = []
+    for kind in config.layer_types:
+        if kind == "linear_attention":
+            mixer: nn.Module = Qwen35GatedDeltaNet(_delta_net_sizes(config), epsilon=config.rms_norm_eps)
+        else:
+            mixer = _attention(config, norm="head", norm_offset=1.0, output_gate=True)
+        mlp = _gated_mlp(config)
+        blocks.append(PreNormBlock(config.hidden_size, mixer, mlp, epsilon=config.rms_norm_eps, offset=1.0))
+    return _model(config, blocks, RMSNorm(config.hidden_size, config.rms_norm_eps, offset=1.0))
+
+
 _BUILDERS: dict[str, Callable[[Any], LanguageModel]] = {
     "falcon_h1": _falcon_h1,
     "falcon_mamba": _mamba,
@@ -376,6 +391,7 @@ _BUILDERS: dict[str, Callable[[Any], LanguageModel]] = {
     "mamba2": _mamba2,
     "nemotron_h": _nemotron_h,
     "olmo_hybrid": _olmo_hybrid,
+    "qwen3_5_text": _qwen3_5,
     "qwen3_next": _qwen3_next,
 }
 

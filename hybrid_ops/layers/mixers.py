@@ -279,6 +279,26 @@ class QwenGatedDeltaNet(GatedDeltaNet):
         return self.out_proj(self.norm(y, z).flatten(-2))
 
 
+class Qwen35GatedDeltaNet(GatedDeltaNet):
+    """Qwen3.5's: q, k and v in one projection, and one each for z, b and a."""
+
+    def __init__(self, sizes: DeltaNetSizes, *, epsilon: float) -> None:
+        super().__init__(sizes, double_beta=False)
+        self.in_proj_qkv = nn.Linear(sizes.width, 2 * sizes.keys + sizes.values, bias=False)
+        self.in_proj_z = nn.Linear(sizes.width, sizes.values, bias=False)
+        self.in_proj_b = nn.Linear(sizes.width, sizes.value_heads, bias=False)
+        self.in_proj_a = nn.Linear(sizes.width, sizes.value_heads, bias=False)
+        self.norm = GatedRMSNorm(sizes.value_size, epsilon, "norm_before_gate")
+        self.out_proj = nn.Linear(sizes.values, sizes.width, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        z = self.in_proj_z(x).unflatten(-1, (self.sizes.value_heads, self.sizes.value_size))
+        return self.in_proj_qkv(x), z, self.in_proj_b(x), self.in_proj_a(x)
+
+    def finish(self, y: Tensor, z: Tensor) -> Tensor:
+        return self.out_proj(self.norm(y, z).flatten(-2))
+
+
 class Mamba2(nn.Module):
     """Mamba-2's mixer (arXiv 2405.21060, Fig. 6): convolved x, B and C, the SSD, a gated norm.
 

@@ -23,6 +23,9 @@ from hybrid_ops.engines.worker import Worker, WorkerError
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.conditions import ConditionMonitor, Limits
+from hybrid_ops.measure.energy import CaseEnergy, EnergyMeter, readable_metrics
+from hybrid_ops.measure.gpu import POWER_CAP
+from hybrid_ops.measure.power_limit import PowerLimitError, power_limit
 from hybrid_ops.measure.procedures.procedure import Iteration
 from hybrid_ops.measure.records import CaseRecord, LaunchRecord
 from hybrid_ops.measure.values import NotAMeasurement, Value
@@ -142,6 +145,8 @@ class _Together:
         failing = 0
         try:
             with ExitStack() as stack:
+                first = self.launches[0]
+                stack.enter_context(power_limit(first.device, first.spec.power_limit_watts))
                 start = Worker if self.standby is None else self.standby.worker
                 for index, launch in enumerate(self.launches):
                     failing = index
@@ -159,25 +164,34 @@ class _Together:
             self._write_failure(failing, str(error))
         except _Dead as dead:
             self._write_failure(dead.launch, str(dead.error))
+        except PowerLimitError as error:
+            self._write_failure(failing, str(error))
+            for record in self.records:  # those that had been measured when the limit could not be restored
+                record.violations.append(str(error))
 
     def _measure(self) -> None:
         if self.standby is not None:
             self.standby.settle(self.terms.stage_seconds[LOAD_STAGE])
         processes = [worker.process.pid for worker in self.workers]
-        with ConditionMonitor(self.launches[0].device, processes, self.terms.limits) as monitor:
+        device = self.launches[0].device
+        with ConditionMonitor(device, processes, self.terms.limits) as monitor, EnergyMeter(device) as self.meter:
             for number, case in enumerate(self.shuffled, start=1):
                 both = ", both arms interleaved" if len(self.launches) > 1 else ""
                 self.tell(f"{case.workload_name} ({number} of {len(self.shuffled)}){both}")
                 self._measure_case(case)
-        is_held = len(self.records) == 1 or self.launches[0].device.platform not in LENIENT_PLATFORMS
+        is_held = len(self.records) == 1 or device.platform not in LENIENT_PLATFORMS
+        violations = monitor.conditions.violations if is_held else []
+        if self.launches[0].spec.power_limit_watts is not None:
+            violations = [text for text in violations if not text.startswith(POWER_CAP)]  # it is what is measured
         for record in self.records:
-            record.conditions = monitor.conditions.seen
-            record.violations = monitor.conditions.violations if is_held else []
+            record.conditions = monitor.conditions.seen | {"energy": self.meter.facts}
+            record.violations = list(violations)
 
     def _measure_case(self, case: Case) -> None:
         """All rounds of a case. A failure of one launch is that of the case in all of them."""
         for record in self.records:
             record.cases[case.id] = CaseRecord()
+        energies = [CaseEnergy(self.meter) for _ in self.records]
         failing = 0
         try:
             for failing, launch in enumerate(self.launches):
@@ -187,11 +201,12 @@ class _Together:
             for is_warmup, failing in self._turns(case):
                 seen = self.records[failing].cases[case.id]
                 samples = seen.warmup if is_warmup else seen.iterations
-                samples.append(self._iterate(failing, case, is_warmup))
+                samples.append(self._iterate(failing, case, is_warmup, energies[failing]))
             for failing, record in enumerate(self.records):
                 seen = record.cases[case.id]
                 summary = case.procedure.summarize(self._own(failing, case), seen.iterations)
                 seen.values, seen.absent = summary.values, summary.absent
+                _add_energy(seen, energies[failing], case.spec.platform)
         except NotAMeasurement as error:
             self._refuse(case, failing, f"not a measurement: {error}")
         except WorkerError as error:
@@ -215,20 +230,26 @@ class _Together:
             yield from ((False, launch) for launch in self.order.sample(everyone, len(everyone)))
             rounds += 1
 
-    def _iterate(self, which: int, case: Case, is_warmup: bool) -> dict[str, Value]:
+    def _iterate(self, which: int, case: Case, is_warmup: bool, energy: CaseEnergy) -> dict[str, Value]:
         facts = self.records[which].facts
         assert facts is not None
-        iteration = Iteration(
-            case=self._own(which, case),
-            worker=self.workers[which],
-            facts=facts,
-            folder=self.launches[which].folder,
-            deadline_seconds=self.terms.deadline_seconds,
-            peaks=self.terms.peaks,
-            is_warmup=is_warmup,
-            notes=self.records[which].cases[case.id].notes,
-        )
-        return dict(case.procedure.iterate(iteration))
+        with self.meter.iteration() as timed:
+            iteration = Iteration(
+                case=self._own(which, case),
+                worker=self.workers[which],
+                facts=facts,
+                folder=self.launches[which].folder,
+                deadline_seconds=self.terms.deadline_seconds,
+                peaks=self.terms.peaks,
+                is_warmup=is_warmup,
+                notes=self.records[which].cases[case.id].notes,
+                timed=timed,
+            )
+            values = dict(case.procedure.iterate(iteration))
+        counted = case.procedure.tokens_value
+        if counted is not None and case.spec.engine.uses_energy and not is_warmup:
+            energy.add(timed, float(values[counted]))
+        return values
 
     def _own(self, which: int, case: Case) -> Case:
         """The case as this launch has it: an arm's arguments are its own."""
@@ -261,6 +282,16 @@ class _Dead(Exception):
         super().__init__(str(error))
         self.launch = launch
         self.error = error
+
+
+def _add_energy(seen: CaseRecord, energy: CaseEnergy, platform: str) -> None:
+    """The energy of a measured case, beside its values and those of each of its iterations."""
+    values, reason = energy.summarize()
+    seen.values |= values
+    for iteration, own in zip(seen.iterations, energy.of_iterations()):
+        iteration |= own
+    if reason is not None:
+        seen.absent |= {metric.name: reason for metric in readable_metrics(platform)}
 
 
 def _named(launch: Launch) -> str:

@@ -165,7 +165,7 @@ def _log_ratios(
         name = metric.name
         if metric.kind is Kind.EXACT or name not in first.values or name not in second.values:
             continue
-        if not all(seen[name] for seen in (*first.iterations, *second.iterations)):
+        if not all(seen.get(name) for seen in (*first.iterations, *second.iterations)):
             continue  # where an iteration had nothing to count, such as no request in time, there is no rate to compare
         if mode == "live":
             rounds = list(zip(first.iterations, second.iterations))[_unsettled_rounds(case, first, second) :]

@@ -65,6 +65,11 @@ def packaged_model(name: str) -> Path:
     return folder
 
 
+def packaged_gguf(name: str) -> Path:
+    """The model's GGUF file as its package has it. Raises InputError as `packaged_model` does."""
+    return _verified_file(name, PACKAGED_MODELS[name])
+
+
 def cache_folder() -> Path:
     """Where converted models are kept: `$XDG_CACHE_HOME/hybrid-ops/models`. Raises InputError without a home."""
     base = os.environ.get("XDG_CACHE_HOME")

@@ -6,9 +6,9 @@ import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.models.packaged import PACKAGED_MODELS
@@ -33,6 +33,8 @@ class ExpectedFailure(StrictModel):
     """Regular expression found in the engine's error. Another error is a real failure."""
     configurations: tuple[str, ...] | None = Field(default=None, strict=False)
     """Engine configurations that it holds for; all when absent."""
+    engines: tuple[str, ...] | None = Field(default=None, strict=False)
+    """Engines that it holds for; all when absent."""
 
     @field_validator("matches")
     @classmethod
@@ -49,8 +51,10 @@ class ModelEntry(StrictModel):
 
     architecture: str
     """The mix of layers, in words."""
-    config: str
-    """The Hugging Face `config.json`, relative to the zoo file."""
+    config: str | None = None
+    """The Hugging Face `config.json`, relative to the zoo file. Only a model that is a GGUF file has none."""
+    gguf: str | None = None
+    """The model as a GGUF file, relative to the zoo file, for an engine that reads one; others take its `config`."""
     hub: str | None = None
     """The name of the real weights on the Hugging Face hub, for `--perf-weights hub`."""
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
@@ -76,13 +80,25 @@ class ModelEntry(StrictModel):
     source: Path = Field(default=ZOO_FILE, exclude=True)
     """The zoo file that the entry comes from."""
 
+    @model_validator(mode="after")
+    def _has_a_config(self) -> Self:
+        if self.config is None and self.gguf is None:
+            raise ValueError("config: the model's config.json; only a model with gguf: FILE does without")
+        return self
+
     @property
     def config_path(self) -> Path:
-        return self.source.parent / self.config
+        return self.source.parent / (self.config or "")
+
+    @property
+    def gguf_path(self) -> Path:
+        return self.source.parent / (self.gguf or "")
 
     @cached_property
     def config_contents(self) -> dict[str, Any]:
-        """What is in the configuration's file, which is read once. Raises InputError."""
+        """What is in the configuration's file, which is read once; nothing without one. Raises InputError."""
+        if self.config is None:
+            return {}
         try:
             return json.loads(self.config_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -104,7 +120,7 @@ def load_zoo(*extra_files: Path) -> dict[str, ModelEntry]:
             if name in models:
                 raise InputError(f"{path}: models.{name}: already defined in {models[name].source}; rename it")
             entry = entry.model_copy(update={"source": path})
-            if not entry.config_path.is_file():
+            if entry.config is not None and not entry.config_path.is_file():
                 raise InputError(f"{path}: models.{name}.config: no such file: {entry.config_path}")
             models[name] = entry
     for name, entry in models.items():

@@ -15,6 +15,7 @@ from hybrid_ops.engines import registry
 from hybrid_ops.engines.devices import gpus, why_no_gpu
 from hybrid_ops.errors import CannotWrite, InputError, refuses_to_be_written
 from hybrid_ops.measure import procedures
+from hybrid_ops.measure.power_limit import check_power_limits
 from hybrid_ops.measure.store import new_run_folder
 from hybrid_ops.plugin.fixtures import (
     cell_parameters,
@@ -24,7 +25,7 @@ from hybrid_ops.plugin.fixtures import (
     parametrize,
 )
 from hybrid_ops.plugin.progress import PROGRESS_FILE, ProgressFile, teller
-from hybrid_ops.plugin.settings import others_than, run_options
+from hybrid_ops.plugin.settings import others_than, run_options, suite_options
 from hybrid_ops.plugin.state import (
     DESELECTED,
     FOLDER,
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
         elif config.option.collectonly:
             return
         else:
+            check_power_limits(options.device, suite_options(config).power_limits)
             folder = new_run_folder(Path(config.option.perf_results).absolute(), config.option.perf_run_id)
         config.stash[FOLDER] = folder
         progress = config.stash[PROGRESS] = ProgressFile(folder / PROGRESS_FILE, config)

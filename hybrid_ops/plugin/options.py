@@ -26,7 +26,7 @@ def _add_run_options(group: pytest.OptionGroup) -> None:
         "--perf-suite",
         metavar="SUITE",
         default="quick",
-        help="quick (default), standard, full, serving, rollout, hybrid-attention.",
+        help="quick (default), standard, full, serving, rollout, hybrid-attention, llama-bench.",
     )
     group.addoption(
         "--perf-device", choices=["auto", "cpu", "cuda"], default="auto", help="Where engines run (default: auto)."
@@ -99,6 +99,12 @@ def _add_measuring_options(group: pytest.OptionGroup) -> None:
         metavar="SHARE",
         default="5%",
         help="Share of the processors that others may use while an engine on the CPU is measured (5%%).",
+    )
+    group.addoption(
+        "--perf-power-limits",
+        metavar="WATTS",
+        help="Measure every case at each of these power limits of the GPU, such as 600,500,450. Changes the GPU's "
+        "limit, which takes root, and restores it.",
     )
     group.addoption(
         "--perf-inject", metavar="SHARE", help="Slow each engine step by this share, such as 5%%, to see the gate work."

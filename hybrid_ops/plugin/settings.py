@@ -17,11 +17,12 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.launch import STAGE_SECONDS
 from hybrid_ops.measure.pair import Arm
+from hybrid_ops.measure.power_limit import parse_power_limits
 from hybrid_ops.run.options import RunOptions, SuiteOptions
 from hybrid_ops.run.plan import server_base
 from hybrid_ops.yaml_files import parse_value
 
-BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "standard": 1800.0, "full": 7200.0}
+BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "llama-bench": 240.0, "standard": 1800.0, "full": 7200.0}
 """What a run of each suite may last before undecided cells are no longer launched again."""
 DOWNLOAD, DOWNLOAD_SECONDS = "download", 4 * 3600.0
 
@@ -40,8 +41,16 @@ def suite_options(config: pytest.Config) -> SuiteOptions:
         prompts=option.perf_prompts if option.perf else None,
         server_url=option.perf_server,
         server_names=tuple(option.perf_server_model),
+        power_limits=_power_limits(config),
         in_arms=option.perf_ab or option.perf_aa,
     )
+
+
+def _power_limits(config: pytest.Config) -> tuple[int, ...]:
+    limits = parse_power_limits(config.option.perf_power_limits)
+    if limits and config.option.perf_server:
+        raise InputError("--perf-power-limits: the GPU of a running server is not known here; drop one of the two")
+    return limits
 
 
 def run_options(config: pytest.Config) -> RunOptions:

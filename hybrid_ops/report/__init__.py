@@ -9,8 +9,11 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.known import Known
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.comparison_tables import ComparisonReport
+from hybrid_ops.report.energy import EnergyTable
 from hybrid_ops.report.junit import JUnit
 from hybrid_ops.report.layers import LayerTables
+from hybrid_ops.report.llama_bench import LlamaBenchTables
+from hybrid_ops.report.power_limits import PowerLimits
 from hybrid_ops.report.published.beside import PublishedBeside
 from hybrid_ops.report.report import Report, Section
 from hybrid_ops.report.rollout import RolloutTables
@@ -26,6 +29,9 @@ REPORTS: tuple[Report, ...] = (
     ComparisonReport(),
     ServingTables(),
     LayerTables(),
+    LlamaBenchTables(),
+    EnergyTable(),
+    PowerLimits(),
     PublishedBeside(),
     JUnit(),
 )

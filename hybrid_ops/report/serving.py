@@ -151,7 +151,7 @@ def knee_lines(loads: Sequence[MeasuredLoad]) -> list[str]:
         if (best := knee(points)) is not None:
             lines.append(
                 f"{name}: the knee is at concurrency {best.label}: {best.throughput:.4g} req/s at "
-                f"{best.latency_ms:.4g} ms, the most throughput for its latency"
+                f"{best.cost:.4g} ms, the most throughput for its latency"
             )
     return lines
 

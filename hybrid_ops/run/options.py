@@ -33,6 +33,8 @@ class SuiteOptions:
     """A running server that loads are put on."""
     server_names: tuple[str, ...] = ()
     """`MODEL=NAME`: what the running server calls a model of the zoo."""
+    power_limits: tuple[int, ...] = ()
+    """Power limits in watts: every case that makes tokens is measured at each of them."""
     in_arms: bool = False
     """Whether two arms are compared with each other, so that ratios to other models and to peaks are left out."""
 

@@ -15,9 +15,10 @@ from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.engines.vllm_server import RunningServer, VllmServer
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.case import Case
+from hybrid_ops.measure.energy import readable_metrics
 from hybrid_ops.measure.metrics import Metric
 from hybrid_ops.measure.peaks import has_peaks, known_memory
-from hybrid_ops.measure.procedures import procedure_for, read_suites
+from hybrid_ops.measure.procedures import procedures_for, read_suites
 from hybrid_ops.measure.procedures.procedure import Asked, Procedure
 from hybrid_ops.models.zoo import ModelEntry, load_zoo
 from hybrid_ops.regression.cells import Cell
@@ -71,10 +72,14 @@ class SuitePlan:
 
     def _cells_of(self, case: Case, listed: str) -> list[Cell]:
         """The cells of a case: those of its metrics that its engine can give and its device has."""
+        measured = case.procedure.metrics_of(case)
+        if case.procedure.tokens_value is not None and case.spec.engine.uses_energy:
+            measured += readable_metrics(case.spec.platform)
+        platform = case.spec.platform
         metrics = [
             metric
-            for metric in case.procedure.metrics_of(case)
-            if case.spec.engine.gives(metric.name) and case.spec.platform in (metric.platforms or (case.spec.platform,))
+            for metric in measured
+            if case.spec.engine.gives(metric.name) and platform in (metric.platforms or (platform,))
         ]
         if self.options.in_arms:
             # Arms are compared with each other in what they measure: in no ratio to another model or to peaks.
@@ -98,7 +103,8 @@ class SuitePlan:
         if model is None or self.running is not None:
             return None
         for reference in self._cases(model, listed):
-            if reference.workload_name == case.workload_name:
+            is_alike = reference.spec.power_limit_watts == case.spec.power_limit_watts
+            if reference.workload_name == case.workload_name and is_alike:
                 return reference
         case.procedure.refuse_without_reference(case, model)
         return None
@@ -114,9 +120,9 @@ class SuitePlan:
         configuration, definition = self.suites.configuration(listed), self.suites.definitions[name]
         if only_model not in (None, model) or (configuration.models is not None and model not in configuration.models):
             return []
-        procedure = procedure_for(definition)
-        engine = self._engine(model, configuration, procedure)
-        if engine is None:
+        answers = ((one, self._engine(model, configuration, one)) for one in procedures_for(definition))
+        procedure, engine = next(((one, engine) for one, engine in answers if engine is not None), (None, None))
+        if procedure is None or engine is None:
             return []
         if procedure.is_its_own_configuration:
             configuration_name = name
@@ -129,7 +135,14 @@ class SuitePlan:
             data_folder=self.options.data_folder,
             prompt_texts=self._prompts,
         )
-        return procedure.cases(asked)
+        cases = procedure.cases(asked)
+        if procedure.tokens_value is None or not self.options.power_limits:
+            return cases
+        return [
+            replace(case, spec=replace(case.spec, power_limit_watts=watts))
+            for watts in self.options.power_limits
+            for case in cases
+        ]
 
     def _engine(self, model: str, configuration: Configuration, procedure: Procedure) -> Engine | None:
         """The engine that answers what a procedure asks of a model; None where there is none.
@@ -165,7 +178,6 @@ class SuitePlan:
         entry = self.zoo[model]
         here = self.options.platform
         where = here if here in entry.platforms else entry.platforms[0]
-        weights = "packaged" if entry.package else self.options.weights if entry.hub else "seeded"
         spec = EngineSpec(
             model,
             entry,
@@ -173,14 +185,22 @@ class SuitePlan:
             engine,
             configuration_name,
             {**configuration_arguments, **(arguments or {}), **self.overrides.arguments},
-            weights=weights,
+            weights=self._weights(entry, engine),
             environment=environment or {},
             memory_bytes=device_memory(where) if self.running is None else None,
         )
         changes = self.overrides.config_changes(spec.model_config(), definition.has_base_model)
-        if changes and weights != "seeded":
+        if changes and spec.weights != "seeded":
             raise InputError(f"{OPTION}: config.{next(iter(changes))}: {model}'s real weights are for its own config")
         return replace(spec, config_changes=changes)
+
+    def _weights(self, entry: ModelEntry, engine: Engine) -> str:
+        """Which weights an engine is given, as `EngineSpec.weights` has it."""
+        if entry.gguf is not None and engine.reads_gguf:
+            return "gguf"
+        if entry.package is not None:
+            return "packaged"
+        return self.options.weights if entry.hub is not None else "seeded"
 
 
 def device_memory(platform: str) -> int | None:
@@ -205,7 +225,7 @@ def check_names(suites: Suites, zoo: Mapping[str, ModelEntry], suite: str) -> No
         for field, model in definition.named_models():
             if model not in zoo:
                 raise InputError(
-                    f"{where}: {procedure_for(definition).section}.{name}.{field}: no model is named {model!r}"
+                    f"{where}: {procedures_for(definition)[0].section}.{name}.{field}: no model is named {model!r}"
                 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.environment import machine_facts, suite_versions
 from hybrid_ops.measure.launch import Terms
 from hybrid_ops.measure.peaks import read_peaks, run_peaks
+from hybrid_ops.measure.power_limit import SWEEPS
 from hybrid_ops.measure.procedures import procedures
 from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.measure.store import RunStore
@@ -202,9 +204,25 @@ class PerfRun:
             claims=self.trial.claims(cells, records),
         )
         # Arms are told in their own terms.
-        results.add_details(details([case for cases in planned.values() for case in cases if not self.options.arms]))
+        all_cases = [case for cases in planned.values() for case in cases]
+        results.add_details(details([case for case in all_cases if not self.options.arms]))
+        if swept := power_sweeps(all_cases):
+            results.add_details({SWEEPS: swept})
         self.trial.finish(results, cells)
         return results
+
+
+def power_sweeps(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    """The power limit of each case that has one, and the case without it, which names its sweep."""
+    return {
+        case.id: {
+            "watts": case.spec.power_limit_watts,
+            "sweep": replace(case, spec=replace(case.spec, power_limit_watts=None)).id,
+            "throughput": case.procedure.pace,
+        }
+        for case in cases
+        if case.spec.power_limit_watts is not None
+    }
 
 
 def details(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:

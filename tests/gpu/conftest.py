@@ -43,5 +43,5 @@ def cards(stub_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def suite(pytester: pytest.Pytester, cards: StubCards) -> Suite:
     """The no-op engine on the cards, with a GPU model of its own."""
     made = Suite(pytester)
-    made.add_model("big", platforms=["cuda"], arguments={"platform": "cuda"})
+    made.add_model("big", platforms=["cuda"])
     return made

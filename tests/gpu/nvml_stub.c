@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #define SUCCESS 0
 #define UNINITIALIZED 1
@@ -287,12 +289,30 @@ int nvmlDeviceGetTemperature(device_t device, int sensor, unsigned int *celsius)
     return sensor == 0 ? device_uint(device, "temperature", celsius) : INVALID_ARGUMENT;
 }
 
-int nvmlDeviceGetPowerUsage(device_t device, unsigned int *milliwatts) {
-    return device_uint(device, "power_usage", milliwatts);
+/* Milliwatts of a card with a `draw`: what it would take, less what its power limit keeps it from. */
+static int drawn(device_t device, unsigned int *milliwatts) {
+    unsigned int limit;
+    int status = device_uint(device, "draw", milliwatts);
+    if (status == SUCCESS && device_uint(device, "enforced_power_limit", &limit) == SUCCESS && limit < *milliwatts)
+        *milliwatts = limit;
+    return status;
 }
 
+int nvmlDeviceGetPowerUsage(device_t device, unsigned int *milliwatts) {
+    int status = device_uint(device, "power_usage", milliwatts);
+    return status == SUCCESS && drawn(device, milliwatts) == SUCCESS ? SUCCESS : status;
+}
+
+/* With a `draw` it grows with time, at one rate as long as the power limit stays. */
 int nvmlDeviceGetTotalEnergyConsumption(device_t device, unsigned long long *millijoules) {
-    return device_number(device, "total_energy", millijoules);
+    unsigned int milliwatts;
+    struct timespec now;
+    int status = device_number(device, "total_energy", millijoules);
+    if (status == SUCCESS && drawn(device, &milliwatts) == SUCCESS) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        *millijoules = (unsigned long long)((now.tv_sec + now.tv_nsec / 1e9) * milliwatts);
+    }
+    return status;
 }
 
 int nvmlDeviceGetEnforcedPowerLimit(device_t device, unsigned int *milliwatts) {
@@ -305,6 +325,48 @@ int nvmlDeviceGetPowerManagementLimit(device_t device, unsigned int *milliwatts)
 
 int nvmlDeviceGetPowerManagementDefaultLimit(device_t device, unsigned int *milliwatts) {
     return device_uint(device, "default_power_limit", milliwatts);
+}
+
+int nvmlDeviceGetPowerManagementLimitConstraints(device_t device, unsigned int *least, unsigned int *most) {
+    int status = device_uint(device, "least_power_limit", least);
+    return status == SUCCESS ? device_uint(device, "most_power_limit", most) : status;
+}
+
+/* Writes `field` of a device anew, in a file beside the state's that takes its place. */
+static int write_number(device_t device, const char *field, unsigned int value) {
+    char name[32], line[LINE_SIZE], prefix[128], beside[LINE_SIZE];
+    const char *path = getenv("NVML_STUB_STATE");
+    FILE *old = path ? fopen(path, "r") : NULL;
+    if (old == NULL)
+        return DRIVER_NOT_LOADED;
+    snprintf(beside, sizeof beside, "%s.%d", path, (int)getpid());
+    FILE *new = fopen(beside, "w");
+    snprintf(prefix, sizeof prefix, "%s %s ", name_of(device, name, sizeof name), field);
+    while (new && fgets(line, sizeof line, old))
+        if (strncmp(line, prefix, strlen(prefix)) != 0)
+            fputs(line, new);
+    fclose(old);
+    if (new == NULL)
+        return DRIVER_NOT_LOADED;
+    fprintf(new, "%s%u\n", prefix, value);
+    fclose(new);
+    return rename(beside, path) == 0 ? SUCCESS : DRIVER_NOT_LOADED;
+}
+
+/* `set_power_limit` is the highest limit that the card enforces, whatever it is set to. */
+int nvmlDeviceSetPowerManagementLimit(device_t device, unsigned int milliwatts) {
+    unsigned int least, most, enforced;
+    int status = device_uint(device, "set_power_limit", &enforced);
+    if (status == SUCCESS)
+        status = nvmlDeviceGetPowerManagementLimitConstraints(device, &least, &most);
+    if (status != SUCCESS)
+        return status;
+    if (milliwatts < least || milliwatts > most)
+        return INVALID_ARGUMENT;
+    status = write_number(device, "power_limit", milliwatts);
+    return status == SUCCESS
+               ? write_number(device, "enforced_power_limit", milliwatts < enforced ? milliwatts : enforced)
+               : status;
 }
 
 /* `prefix` and the clock's type (0 graphics, 1 SM, 2 memory) make the field, such as `max_sm_clock`. */

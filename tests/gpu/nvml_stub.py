@@ -33,6 +33,10 @@ H100 = {
     "power_limit": 700_000,
     "enforced_power_limit": 700_000,
     "default_power_limit": 700_000,
+    "least_power_limit": 200_000,
+    "most_power_limit": 700_000,
+    "set_power_limit": 700_000,  # the highest that is enforced, whatever is set; None: not supported
+    "draw": None,  # what it takes without a limit: then power and energy follow from both
     "sm_clock": 1980,
     "memory_clock": 2619,
     "max_sm_clock": 1980,
@@ -99,9 +103,14 @@ class StubCards:
         """Add a card, an idle H100 but for `fields`, and return what it is known by. None: a field not supported."""
         device = str(self._cards)
         self._cards += 1
-        self._fields[device] = {**H100, "uuid": uuid}
+        self._fields[device] = {name: value for name, value in H100.items() if value is not None} | {"uuid": uuid}
         self.set(device, **fields)
         return device
+
+    def shown(self, device: str, name: str) -> str:
+        """What a field of the device is now: programs that see the cards may set it."""
+        lines = self.state.read_text().splitlines()
+        return next(line.split(maxsplit=2)[2] for line in lines if line.startswith(f"{device} {name} "))
 
     def add_instance(
         self, card: str, uuid: str, profile: str = "1g.10gb", multiprocessors: int = 16, **fields: object

@@ -82,6 +82,14 @@ CONFIGS = {
         "linear_num_key_heads": 2,
         "linear_num_value_heads": 4,
     },
+    "qwen3_5_text": {
+        **ATTENTION,
+        **MLP,
+        **DELTA_NET,
+        "num_hidden_layers": 4,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+    },
     "qwen3_next": {
         **ATTENTION,
         **MLP,

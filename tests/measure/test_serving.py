@@ -38,6 +38,7 @@ def sample(requests: list[dict[str, Any]] | None = None, **changes: Any) -> Load
     return LoadSample(
         result={**result, **changes},
         requests=[ServedRequest(**{**good, **request}) for request in requests or [{}, {}]],
+        timed=(0.0, 0.5),
     )
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid_ops.known import Known
+from hybrid_ops.measure.energy import ENERGY_METRICS
 from hybrid_ops.measure.metrics import Metric, at_length
 from hybrid_ops.measure.procedures.cache_probe import CacheProbes
 from hybrid_ops.measure.procedures.comparison import Comparisons
 from hybrid_ops.measure.procedures.generation import Generation
 from hybrid_ops.measure.procedures.layers import LayerTimes
+from hybrid_ops.measure.procedures.llama_bench import LlamaBenchTests, WholeGenerations
 from hybrid_ops.measure.procedures.prefix_probe import PrefixProbes
 from hybrid_ops.measure.procedures.procedure import Procedure
 from hybrid_ops.measure.procedures.rollout import Rollouts
@@ -28,6 +30,8 @@ PROCEDURES: tuple[Procedure, ...] = (
     Rollouts(),
     Comparisons(),
     LayerTimes(),
+    LlamaBenchTests(),
+    WholeGenerations(),
 )
 """The procedures that ship with the suite."""
 
@@ -45,24 +49,29 @@ def procedures() -> Iterable[Procedure]:
     return KNOWN
 
 
-def procedure_for(definition: Definition) -> Procedure:
-    """The procedure that measures what a definition of a suites file asks."""
-    return next(procedure for procedure in procedures() if procedure.definition_type is type(definition))
+def procedures_for(definition: Definition) -> list[Procedure]:
+    """The procedures that measure what a definition of a suites file asks, the one that sees the most first.
+
+    There is another where an engine can be asked the same and tells less of it.
+    """
+    return [procedure for procedure in procedures() if procedure.definition_type is type(definition)]
 
 
 def read_suites(path: Path = SUITES_FILE) -> Suites:
     """A suites file with the sections of all procedures. Raises InputError."""
     sections: dict[str, list[type[Definition]]] = {}
     for procedure in procedures():
-        sections.setdefault(procedure.section, []).append(procedure.definition_type)
+        kinds = sections.setdefault(procedure.section, [])
+        if procedure.definition_type not in kinds:
+            kinds.append(procedure.definition_type)
     return load_suites(sections, path)
 
 
 def find_metric(name: str) -> Metric | None:
     """The metric of this name, such as `output_throughput` or `max_concurrency@4096`; None if no procedure has it."""
     family, mark, length = name.partition("@")
-    for procedure in procedures():
-        for metric in procedure.metrics:
+    for metrics in (*(procedure.metrics for procedure in procedures()), ENERGY_METRICS):
+        for metric in metrics:
             if metric.name == family:
                 return at_length(metric, int(length)) if mark and length.isdecimal() else metric if not mark else None
     return None

@@ -78,6 +78,7 @@ class Generation(Procedure):
     metrics: ClassVar[tuple[Metric, ...]] = GENERATION_METRICS
     fixture: ClassVar[str] = "generation_cell"
     pace: ClassVar[str | None] = OUTPUT_THROUGHPUT.name
+    tokens_value: ClassVar[str | None] = OUTPUT_TOKENS.name
     headline: ClassVar[tuple[str, ...]] = (OUTPUT_THROUGHPUT.name, "median_ttft_ms", "median_itl_ms")
     is_brief: ClassVar[bool] = True
 

@@ -52,6 +52,9 @@ class Iteration:
     peaks: DevicePeaks | None = None
     """The device's peaks, where they are known and needed."""
     is_warmup: bool = False
+    timed: list[tuple[float, float]] = field(default_factory=list)
+    """For a procedure that knows better than the whole of `iterate` what was timed: the beginning and end of each part,
+    on the system's monotonic clock. Energy is that of these alone."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the case's values should know. An iteration may add to it."""
 
@@ -96,6 +99,8 @@ class Procedure(ABC):
     """The pytest fixture that stands for its judged cells."""
     pace: ClassVar[str | None] = None
     """The metric that shows how fast an engine is at all: whether it has warmed up, whether its launches agree."""
+    tokens_value: ClassVar[str | None] = None
+    """The value of an iteration that counts the tokens which energy is divided by; None where it is not to be."""
     headline: ClassVar[tuple[str, ...]] = ()
     """The metrics that a short table shows of a case in which nothing is to be said."""
     runs_the_model: ClassVar[bool] = True

@@ -60,6 +60,7 @@ class Serving(Procedure):
     metrics: ClassVar[tuple[Metric, ...]] = SERVING_METRICS
     fixture: ClassVar[str] = "serving_cell"
     pace: ClassVar[str | None] = OUTPUT_THROUGHPUT.name
+    tokens_value: ClassVar[str | None] = "total_output_tokens"
     headline: ClassVar[tuple[str, ...]] = (OUTPUT_THROUGHPUT.name, "median_ttft_ms", "median_itl_ms")
     details_key: ClassVar[str | None] = "loads"
 
@@ -94,6 +95,7 @@ class Serving(Procedure):
         num_prompts = (workload.warmup_prompts if iteration.is_warmup else None) or workload.num_prompts
         options = workload.bench_arguments(data, num_prompts)
         sample = iteration.worker.ask(BENCH, iteration.patience, options=options, reset_prefix_cache=True)
+        iteration.timed.append(sample.timed)
         wanted = [metric.name for metric in self.metrics_of(case) if metric.kind is not Kind.RATIO]
         return load_values(sample, wanted, num_prompts, workload.ignore_eos)
 

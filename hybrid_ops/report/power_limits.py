@@ -1,0 +1,125 @@
+"""A sweep over power limits: throughput and energy at each, as a table and a curve, and the knee."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hybrid_ops.measure.energy import JOULES_PER_TOKEN, MEAN_CLOCK, MEAN_POWER, TOKENS_PER_JOULE
+from hybrid_ops.measure.knee import SweepPoint, knee
+from hybrid_ops.measure.power_limit import SWEEPS
+from hybrid_ops.regression.results import RunResults
+from hybrid_ops.report.report import Block, Lines, Report, Section, Table
+
+HEADINGS = ("case", "limit W", "tok/s", "J/tok", "tok/J", "mean W", "SM MHz")
+FIGURES = ((JOULES_PER_TOKEN.name, ".4g"), (TOKENS_PER_JOULE.name, ".4g"), (MEAN_POWER.name, ".1f"),
+           (MEAN_CLOCK.name, ".0f"))  # fmt: skip
+DOTS_PER_INCH = 120
+INCHES = (6.4, 4.8)
+THROUGHPUT_COLOUR, ENERGY_COLOUR = "#0072B2", "#D55E00"
+"""Of Okabe and Ito's palette, which the colour-blind can tell apart."""
+
+
+@dataclass(frozen=True)
+class LimitPoint:
+    """One case at one power limit."""
+
+    watts: int
+    values: Mapping[str, float]
+    """The medians over the launches."""
+    throughput: float
+
+    @property
+    def joules_per_token(self) -> float | None:
+        return self.values.get(JOULES_PER_TOKEN.name)
+
+
+class PowerLimits(Report):
+    """A row for each limit of each case, the knee of each case, and a plot of each."""
+
+    name: ClassVar[str] = "power limits"
+
+    def section(self, run: RunResults) -> Section | None:
+        found = sweeps(run)
+        if not found:
+            return None
+        rows = [row for name, points in found.items() for row in _rows(name, points)]
+        blocks: list[Block] = [Table(HEADINGS, rows), Lines([knee_line(*sweep) for sweep in found.items()])]
+        return Section("power limits", blocks)
+
+    def write(self, run: RunResults, folder: Path) -> list[Path]:
+        found = {name: points for name, points in sweeps(run).items() if len(points) > 1}
+        return [_plot(run, name, points, folder / "plots") for name, points in found.items()]
+
+
+def sweeps(run: RunResults) -> dict[str, list[LimitPoint]]:
+    """The measured points of each sweep, the highest limit first, by the case without its limit."""
+    found: dict[str, list[LimitPoint]] = {}
+    for case, told in run.details(SWEEPS).items():
+        values = run.medians(case)
+        if told["throughput"] in values:
+            point = LimitPoint(told["watts"], values, values[told["throughput"]])
+            found.setdefault(told["sweep"], []).append(point)
+    return {name: sorted(points, key=lambda point: -point.watts) for name, points in found.items()}
+
+
+def _rows(name: str, points: Sequence[LimitPoint]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            str(point.watts),
+            f"{point.throughput:.2f}",
+            *(format(point.values[metric], form) if metric in point.values else "—" for metric, form in FIGURES),
+        )
+        for point in points
+    ]
+
+
+def knee_of(points: Sequence[LimitPoint]) -> SweepPoint | None:
+    """The limit with the least product of energy and delay; None for fewer than three points with an energy."""
+    known = [
+        SweepPoint(str(point.watts), point.throughput, point.joules_per_token)
+        for point in points
+        if point.joules_per_token is not None
+    ]
+    return knee(known)
+
+
+def knee_line(name: str, points: Sequence[LimitPoint]) -> str:
+    """Where the knee is, in a sentence."""
+    if (best := knee_of(points)) is None:
+        return f"{name}: no knee: it takes three limits with a known energy"
+    share = best.throughput / max(point.throughput for point in points)
+    return (
+        f"{name}: the knee is at {best.label} W: {share:.1%} of the most tok/s at {best.cost:.4g} J/tok, "
+        "the least energy times delay"
+    )
+
+
+def _plot(run: RunResults, name: str, points: Sequence[LimitPoint], folder: Path) -> Path:
+    """Throughput and joules a token over the limit, the knee marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=INCHES, layout="constrained")
+    rates = figure.subplots()
+    rates.plot([point.watts for point in points], [point.throughput for point in points], "o-", color=THROUGHPUT_COLOUR)
+    rates.set_xlabel("power limit (W)")
+    rates.set_ylabel("tokens/s", color=THROUGHPUT_COLOUR)
+    rates.set_ylim(bottom=0)
+    known = {point.watts: point.joules_per_token for point in points if point.joules_per_token is not None}
+    if known:
+        energy = rates.twinx()
+        energy.plot(list(known), list(known.values()), "s--", color=ENERGY_COLOUR)
+        energy.set_ylabel("joules a token", color=ENERGY_COLOUR)
+        energy.set_ylim(bottom=0)
+    if (best := knee_of(points)) is not None:
+        rates.axvline(float(best.label), color="#888888", linestyle=":")
+        rates.annotate(f"knee {best.label} W", (float(best.label), 0), (4, 6), textcoords="offset points", rotation=90)
+    rates.set_title(name)
+    figure.supxlabel(f"{run.device.name}, run {run.run_id}", fontsize=9, color="#444444")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"power_{name.replace('/', '_').replace('@', '_')}.png"
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    return path
