@@ -10,7 +10,7 @@ environment:
     FAKE_LLAMA_BENCH_REAL_TIME    take as long as it says
     FAKE_LLAMA_BENCH_FAULT        `exit`: end with 1; `short`: give one sample less; `other`: say it ran another test
 
-Where a stub of NVML shows a card that draws more than its power limit, the rate falls with the root of the limit.
+Where a stub of NVML shows a card whose power limit is below 450 W, the rate falls with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 SHORT = {"-p": "n_prompt", "-n": "n_gen", "-d": "n_depth", "-r": "repetitions", "-pg": "pg"}
-DRAW_MILLIWATTS = 600_000
+FULL_SPEED_MILLIWATTS = 450_000
 
 
 def main() -> int:
@@ -82,7 +82,7 @@ def slowed() -> float:
     if state is None:
         return 1.0
     line = next(line for line in Path(state).read_text().splitlines() if line.startswith("0 enforced_power_limit "))
-    return min(1.0, (int(line.split()[2]) / DRAW_MILLIWATTS) ** 0.5)
+    return min(1.0, (int(line.split()[2]) / FULL_SPEED_MILLIWATTS) ** 0.7)
 
 
 if __name__ == "__main__":

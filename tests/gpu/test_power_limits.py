@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 FAKE = ROOT / "tests" / "engines" / "fake_llama_bench.py"
 UUID = "GPU-stub"
 LIMITS = (600, 450, 300, 200)
+PUBLISHED = (600, 500, 450, 400, 350, 300, 250, 200)
+"""Power limits of the published llama-bench tables of this model."""
 WORKLOADS = """
 schema_version: 1
 workloads:
@@ -190,16 +192,21 @@ def suite(pytester: pytest.Pytester, cards: StubCards, card: str) -> CardSuite:
 def test_a_sweep_is_a_table_a_curve_and_a_knee(suite: CardSuite, cards: StubCards, card: str) -> None:
     limits = ",".join(map(str, LIMITS))
     result = suite.run("-k", "llama-2-7b", f"--perf-power-limits={limits}", "--perf-launches=1")
-    rows = re.findall(
-        r"^llama-2-7b/tg128 +(\d+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +1980$", str(result.stdout), re.M
-    )
-    assert [int(row[0]) for row in rows] == list(LIMITS)
-    for watts, rate, joules, per_joule, power in rows:
+    lines = re.findall(r"^llama-2-7b/tg128 +(\d+) +([\d.]+ ± [\d.]+) +(.+)$", str(result.stdout), re.M)
+    assert [(int(watts), printed) for watts, printed, _ in lines if watts in ("600", "200")] == [
+        (600, "278.95 ± 0.23"),
+        (200, "189.82 ± 2.81"),
+    ]
+    assert [int(watts) for watts, _, _ in lines] == list(PUBLISHED)
+    measured = {int(watts): now.split() for watts, _, now in lines if "—" not in now}
+    assert list(measured) == list(LIMITS)
+    for watts, (rate, joules, per_joule, power, clock) in measured.items():
+        assert clock == "1980"
         # The stub's card draws its limit, so the joules of a token are the limit over the rate.
-        assert float(power) == pytest.approx(int(watts), rel=0.1)
+        assert float(power) == pytest.approx(watts, rel=0.1)
         assert float(joules) == pytest.approx(1 / float(per_joule), rel=0.01)
-        assert float(joules) == pytest.approx(int(watts) / float(rate), rel=0.2)
-    assert re.search(r"llama-2-7b/tg128: the knee is at \d+ W: [\d.]+% of the most tok/s", str(result.stdout))
+        assert float(joules) == pytest.approx(watts / float(rate), rel=0.2)
+    assert "llama-2-7b/tg128: the knee is at 450 W: 100.0% of the most tok/s at" in str(result.stdout)
     [plot] = (suite.root / "perf_results").glob("*/plots/power_llama-2-7b_tg128.png")
     assert plot.stat().st_size > 10_000
     assert cards.shown(card, "power_limit") == "600000"

@@ -31,6 +31,28 @@ from hybrid_ops.measure import energy_sources
 pytest_plugins = ["hybrid_ops.plugin"]
 energy_sources.RAPL = Path("no-counters-here")   # whatever the processor of this machine has
 """
+COUNTER = """
+import threading, time
+zone = Path("counters/intel-rapl:0")
+zone.mkdir(parents=True)
+(zone / "name").write_text("package-0")
+(zone / "max_energy_range_uj").write_text("1000000000000")
+
+def count():
+    beside = zone / "beside"
+    beside.write_text(str(int(time.monotonic() * 10e6)))   # 10 W
+    beside.replace(zone / "energy_uj")
+
+def keep_counting():
+    while True:
+        count()
+        time.sleep(0.01)
+
+count()
+energy_sources.RAPL = zone.parent
+threading.Thread(target=keep_counting, daemon=True).start()
+"""
+"""The processor's counter, as this pytest's own conftest.py makes it up."""
 TEST_FILE = """
 import pytest
 from hybrid_ops.plugin import check
@@ -57,6 +79,7 @@ class LlamaSuite(Suite):
         self.add_model("file", config=None, gguf="small.gguf", engine="llama-bench")
         self.add_model("both", gguf="small.gguf")
         pytester._monkeypatch.setenv("HYBRID_OPS_LLAMA_BENCH", str(FAKE))
+        pytester._monkeypatch.setenv("FAKE_LLAMA_BENCH_RATE", "1000")
 
     def add_model(self, name: str, **entry: object) -> None:
         super().add_model(name, **entry)
@@ -104,6 +127,19 @@ def test_one_model_is_shown_in_two_engines(llama: LlamaSuite) -> None:
         consecutive=True,
     )
     assert llama.verdicts()["both@other/brief-output_tokens"] == "missing-baseline"
+
+
+def test_energy_is_a_metric_where_a_counter_can_be_read(llama: LlamaSuite) -> None:
+    llama.pytester.makeconftest(CONFTEST + COUNTER)
+    result = llama.run("-k", "tg8", "--perf-launches=1")
+    result.stdout.re_match_lines([r"case +J +J/tok +tok/J +mean W +SM MHz +covered", r"file/tg8 +.* — +100%"])
+    assert "energy: RAPL's package counters, the timed iterations alone" in str(result.stdout)
+    cells = {cell["metric"]: cell for cell in llama.results()["cells"]}
+    assert cells["mean_power_watts"]["value"] == pytest.approx(10, rel=0.3)
+    assert cells["joules_per_token"]["value"] == pytest.approx(1 / cells["tokens_per_joule"]["value"])
+    assert "mean_sm_clock_mhz" not in cells
+    [launch] = llama.results()["launches"]
+    assert launch["cases"]["file/tg8"]["values"]["energy_coverage"] >= 0.9
 
 
 def test_two_binaries_are_two_arms(llama: LlamaSuite) -> None:
