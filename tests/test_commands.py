@@ -155,6 +155,7 @@ BAD_INPUT = [
     (["cost", "bad.json"], "bad.json: "),
     (["data", "sharegpt", "--from", "bad.json", "--output-file", "x"], "bad.json: "),
     (["history", "add", "bad.json"], "bad.json: not the results.json of a run"),
+    (["gpu", "--steps", "nope"], "--steps: no step is named 'nope'; there are record, compare, "),
     (["history", "show"], "perf_results/history.sqlite: no history is there"),
     (["history", "changes", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["night", "--device", "cpu", "--store", "bad.json"], "bad.json: not a history that can be used: "),
