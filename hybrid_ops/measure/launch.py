@@ -169,6 +169,7 @@ class _Together:
         for record in self.records:
             record.cases[case.id] = CaseRecord()
         failing = 0
+        begin = time.monotonic()
         try:
             for failing, launch in enumerate(self.launches):
                 for note in case.procedure.notes(case, launch.folder):
@@ -188,6 +189,9 @@ class _Together:
             if self.workers[failing].process.poll() is not None:
                 raise _Dead(failing, error) from None
             self._refuse(case, failing, str(error))
+        finally:
+            for record in self.records:
+                record.cases[case.id].seconds = time.monotonic() - begin
 
     def _turns(self, case: Case) -> Iterator[tuple[bool, int]]:
         """Whose turn it is, again and again until the case has been measured long enough: (warm-up, which launch)."""
@@ -260,7 +264,7 @@ def _empty_record(launch: Launch) -> LaunchRecord:
     return LaunchRecord(
         launch_name=launch.spec.launch_name,
         index=launch.index,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         seconds=0.0,
         log=str(launch.folder / "engine.log"),
         device=asdict(launch.device),

@@ -15,6 +15,7 @@ from hybrid_ops.engines.devices import Device, devices, gpus, server
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.pair import Arm
+from hybrid_ops.run.budget import seconds
 from hybrid_ops.run.options import RunOptions, SuiteOptions
 from hybrid_ops.run.plan import server_base
 from hybrid_ops.yaml_files import parse_value
@@ -114,14 +115,6 @@ def arm_b(differences: Sequence[str], environment: dict[str, str | None]) -> Arm
         else:
             raise InputError(f"--perf-arm-b: python=PATH, env.NAME=VALUE or arg.NAME=VALUE, not {difference!r}")
     return Arm("b", interpreter, variables, arguments)
-
-
-def seconds(text: str, option: str) -> float:
-    """`90s`, `15m`, `2h` or a plain number of seconds. Raises InputError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise InputError(f"{option}: a time such as 90s, 15m or 2h, not {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def share(text: str, option: str) -> float:

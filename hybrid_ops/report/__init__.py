@@ -9,6 +9,7 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.known import Known
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.comparison_tables import ComparisonReport
+from hybrid_ops.report.cost import CostReport
 from hybrid_ops.report.junit import JUnit
 from hybrid_ops.report.layers import LayerTables
 from hybrid_ops.report.report import Report, Section
@@ -25,6 +26,7 @@ REPORTS: tuple[Report, ...] = (
     ComparisonReport(),
     ServingTables(),
     LayerTables(),
+    CostReport(),
     JUnit(),
 )
 """The reports that ship with the suite, in the order in which they are shown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.workloads.base import definition_hash
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NOT_RECORDED = "not recorded"
 """The verdict of a run that left no results at all, in the gap that it leaves."""
 
@@ -68,9 +68,22 @@ CREATE TABLE launch (
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 """,
+    2: """
+ALTER TABLE run ADD COLUMN seconds REAL;
+ALTER TABLE run ADD COLUMN gpu_seconds REAL;
+CREATE TABLE spent (
+    run INTEGER NOT NULL REFERENCES run,
+    engine TEXT NOT NULL,
+    launches INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    gpu_seconds REAL,
+    PRIMARY KEY (run, engine)
+) WITHOUT ROWID;
+""",
 }
 """What makes the next version of each older one. A new store goes through all of them, so that there is one way to the
-newest. `baseline` has no type, because it is a number or a text."""
+newest. `baseline` has no type, because it is a number or a text. `spent` has what the launches of an engine took; a run
+whose cost is not known has no seconds, and no row there (`costs.py`)."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +188,21 @@ class History:
         with self._errors(), self._connection:
             if self._connection.execute("SELECT 1 FROM run WHERE name = ?", (run.run_id,)).fetchone():
                 return 0
+            cost = run.cost
             cursor = self._connection.execute(
-                "INSERT INTO run (name, started, device, versions, machine, command, suite) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (run.run_id, started, device, _json(run.versions), _json(machine), run.command, suite),
+                "INSERT INTO run (name, started, device, versions, machine, command, suite, seconds, gpu_seconds) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(run.run_id, started, device, _json(run.versions), _json(machine), run.command, suite),
+                    *((None, None) if cost is None else (cost.seconds, cost.gpu_seconds)),
+                ),
+            )
+            self._connection.executemany(
+                "INSERT INTO spent (run, engine, launches, seconds, gpu_seconds) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (cursor.lastrowid, one.engine, one.launches, one.seconds, one.gpu_seconds)
+                    for one in (() if cost is None else cost.engines)
+                ],
             )
             for name, document in _setups(run).items():
                 digest = definition_hash(document)
@@ -274,6 +298,11 @@ class History:
                 (run,),
             ).fetchone()
         return None if row is None else row[0]
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query, for the modules beside this one."""
+        with self._errors():
+            return self._connection.execute(query, parameters).fetchall()
 
     def count(self) -> int:
         """How many points there are."""

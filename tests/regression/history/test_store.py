@@ -90,8 +90,8 @@ def test_a_store_of_version_1_is_carried_over_with_all_that_it_has(store):
 
 def test_a_store_of_a_later_version_is_refused(store):
     with History(store, create=True) as history:
-        history._connection.execute("PRAGMA user_version = 3")
-    with pytest.raises(InputError, match="a history of schema 3, and this version reads 2"):
+        history._connection.execute("PRAGMA user_version = 4")
+    with pytest.raises(InputError, match="a history of schema 4, and this version reads 3"):
         History(store)
 
 
