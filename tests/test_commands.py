@@ -129,6 +129,11 @@ def test_history(folder: Path, pytester: pytest.Pytester) -> None:
     assert between.startswith("  last good night-05 (") and ", first bad night-06 (" in between
     assert differs == "  differs: nothing that is recorded differs"
 
+    costs = printed(folder, "history", "cost", "--last", "3").splitlines()
+    [engine] = [line.strip("|").split("|") for line in costs if line.startswith("| steady")]
+    minutes = f"{results['cost']['engines'][0]['seconds'] / 60:.1f}"
+    assert [text.strip() for text in engine] == ["steady", minutes, minutes, minutes, "+0 %"]
+
 
 def test_plot(folder: Path, pytester: pytest.Pytester) -> None:
     compared = ComparisonSuite(Suite(pytester))
@@ -157,6 +162,7 @@ BAD_INPUT = [
     (["history", "add", "bad.json"], "bad.json: not the results.json of a run"),
     (["gpu", "--steps", "nope"], "--steps: no step is named 'nope'; there are record, compare, "),
     (["history", "show"], "perf_results/history.sqlite: no history is there"),
+    (["history", "cost"], "perf_results/history.sqlite: no history is there"),
     (["history", "changes", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["night", "--device", "cpu", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["notify", "--dry-run"], "perf_results/history.sqlite: no history is there"),

@@ -193,6 +193,7 @@ class _Together:
             record.cases[case.id] = CaseRecord()
         energies = [CaseEnergy(self.meter) for _ in self.records]
         failing = 0
+        begin = time.monotonic()
         try:
             for failing, launch in enumerate(self.launches):
                 for note in case.procedure.notes(case, launch.folder):
@@ -213,6 +214,9 @@ class _Together:
             if self.workers[failing].process.poll() is not None:
                 raise _Dead(failing, error) from None
             self._refuse(case, failing, str(error))
+        finally:
+            for record in self.records:
+                record.cases[case.id].seconds = time.monotonic() - begin
 
     def _turns(self, case: Case) -> Iterator[tuple[bool, int]]:
         """Whose turn it is, again and again until the case has been measured long enough: (warm-up, which launch)."""
@@ -303,7 +307,7 @@ def unmade_record(launch: Launch, error: str | None = None) -> LaunchRecord:
     return LaunchRecord(
         launch_name=launch.spec.launch_name,
         index=launch.index,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         seconds=0.0,
         log=str(launch.folder / "engine.log"),
         device=asdict(launch.device),

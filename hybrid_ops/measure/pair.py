@@ -77,7 +77,7 @@ def run_pair(pair: Pair, terms: Terms, tell: Callable[[str], None] = lambda text
 
     `terms` are those of a plain launch. Arms that live at once are given more rounds, which costs less than a launch.
     """
-    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    started, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
     mode: Literal["live", "alternate"] = "alternate"
     if (sameness := _sameness(pair)) is not None:
         records = [unmade_record(pair.launch(arm), sameness) for arm in pair.arms]

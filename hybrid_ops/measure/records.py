@@ -29,6 +29,8 @@ class CaseRecord:
     """Metrics that have no value though the case was measured, and why."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the values should know, such as what was dropped from a data file."""
+    seconds: float | None = None
+    """How long it was measured, warm-up included; None where it was not reached, and in older files."""
 
 
 @dataclass(config={"populate_by_name": True})
@@ -51,6 +53,8 @@ class LaunchRecord:
     """What the machine showed while the cases ran."""
     violations: list[str] = field(default_factory=list)
     """The limits that it violated: then the launch's times and rates do not count."""
+    waited: float = 0.0
+    """Seconds before it began in which others held the device."""
 
     @property
     def failed(self) -> bool:
@@ -89,6 +93,8 @@ class PairRecord:
     mode: Literal["live", "alternate"]
     arms: list[LaunchRecord]
     log_ratios: dict[str, dict[str, float]] = field(default_factory=dict)
+    waited: float = 0.0
+    """Seconds before it began in which others held the device."""
 
     @property
     def error(self) -> str | None:

@@ -18,6 +18,7 @@ from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.launch import STAGE_SECONDS
 from hybrid_ops.measure.pair import Arm
 from hybrid_ops.measure.power_limit import parse_power_limits
+from hybrid_ops.run.budget import seconds
 from hybrid_ops.run.options import RunOptions, SuiteOptions
 from hybrid_ops.run.plan import server_base
 from hybrid_ops.yaml_files import parse_value
@@ -152,14 +153,6 @@ def stage_deadlines(given: Sequence[str]) -> dict[str, float]:
             raise InputError(f"--perf-stage-deadline: STAGE=TIME with {', '.join(deadlines)}, not {text!r}")
         deadlines[stage] = seconds(time, f"--perf-stage-deadline {stage}")
     return deadlines
-
-
-def seconds(text: str, option: str) -> float:
-    """`90s`, `15m`, `2h` or a plain number of seconds. Raises InputError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise InputError(f"{option}: a time such as 90s, 15m or 2h, not {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def share(text: str, option: str) -> float:

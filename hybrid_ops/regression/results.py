@@ -18,6 +18,7 @@ from hybrid_ops.measure.values import Value
 from hybrid_ops.models.devices import DevicePeaks
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.claims import ClaimResult
+from hybrid_ops.regression.cost import Cost
 
 RESULTS_SCHEMA_VERSION = 1
 RESULTS_FILE = "results.json"
@@ -106,6 +107,8 @@ class RunResults(BaseModel):
     update: UpdateResult | None = None
     noise: dict[str, CellNoise] | None = None
     """What an A/A comparison added to the noise file."""
+    cost: Cost | None = None
+    """What it cost; null in results of releases that did not keep it, and of a run that was not made here."""
 
     @model_validator(mode="after")
     def _names_each_cell_once(self) -> RunResults:

@@ -9,6 +9,7 @@ from hybrid_ops.errors import InputError
 from hybrid_ops.known import Known
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.comparison_tables import ComparisonReport
+from hybrid_ops.report.cost import CostReport
 from hybrid_ops.report.energy import EnergyTable
 from hybrid_ops.report.junit import JUnit
 from hybrid_ops.report.layers import LayerTables
@@ -33,6 +34,7 @@ REPORTS: tuple[Report, ...] = (
     EnergyTable(),
     PowerLimits(),
     PublishedBeside(),
+    CostReport(),
     JUnit(),
 )
 """The reports that ship with the suite, in the order in which they are shown."""

@@ -19,6 +19,17 @@ def show(value: Value | None, unit: str) -> str:
     return number if unit in ("", "ratio") else f"{number} {unit}"
 
 
+def show_time(seconds: float | None) -> str:
+    """A time that something took: `12.4 min`, `48 s`, `1.4 s`, `0 min`, `—` for an unknown one."""
+    if seconds is None:
+        return "—"
+    if seconds < 0.05:
+        return "0 min"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min"
+
+
 def show_change(change: float | None) -> str:
     """A relative change with its sign: `-33.3 %`."""
     return "" if change is None else f"{change:+.1%}".replace("%", " %")

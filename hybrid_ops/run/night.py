@@ -21,12 +21,14 @@ from hybrid_ops.engines.devices import gpus, why_no_gpu
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.store import new_run_id
 from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.cost import Cost
 from hybrid_ops.regression.history.differences import differences
 from hybrid_ops.regression.history.nights import SERVING_SUITE
 from hybrid_ops.regression.history.store import History
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.summary import SUMMARY_FILE
+from hybrid_ops.run.budget import Budget
 
 DEVICE_ARGUMENTS = {
     "cpu": ["--perf-device=cpu"],
@@ -78,6 +80,8 @@ class NightOptions:
     """Which cases of the serving suite a second run measures, as pytest's `-k` has it; None for no second run."""
     arguments: Sequence[str] = ()
     """Further arguments of pytest."""
+    budget_seconds: float | None = None
+    """The budget of all runs together; None for that of each suite."""
 
     @property
     def history(self) -> Path:
@@ -101,6 +105,7 @@ class Findings:
     unmeasured: list[str] = field(default_factory=list)
     bad_input: list[str] = field(default_factory=list)
     summaries: list[Path] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
     cells: int = 0
 
     @property
@@ -171,6 +176,7 @@ class Night:
         self.options = options
         self.run_id = new_run_id()
         self.findings = Findings()
+        self._budget = None if options.budget_seconds is None else Budget(options.budget_seconds)
         self._programs = Interruptible()
 
     def run(self) -> Findings:
@@ -203,7 +209,8 @@ class Night:
         if self.options.device == "cuda" and not gpus():
             self._leave_gap(part, started, f"no GPU: {why_no_gpu()}")
             return
-        ended = self._programs.run([sys.executable, "-m", "pytest", "--perf", *part.arguments])
+        budget = [] if self._budget is None else [self._budget.option]
+        ended = self._programs.run([sys.executable, "-m", "pytest", "--perf", *part.arguments, *budget])
         if ended == PYTEST_USAGE:
             self.findings.bad_input.append(f"{part.suite}: pytest refused it, for the reason above")
             return
@@ -216,6 +223,8 @@ class Night:
         if problem is not None:
             self.findings.unmeasured.append(f"{part.suite}: {problem}")
         self._judge(part, ended, results)
+        if results.cost is not None:
+            self.findings.costs.append(results.cost)
         if (folder / SUMMARY_FILE).is_file():
             self.findings.summaries.append(folder / SUMMARY_FILE)
         self._keep(results, part.suite)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from hybrid_ops.errors import CannotWrite
+from hybrid_ops.errors import CannotWrite, InputError
+from hybrid_ops.report.cost import night_lines
+from hybrid_ops.run.budget import seconds
 from hybrid_ops.run.night import DEVICE_SUITES, MEANINGS, SERVING_LOAD, Findings, Night, NightOptions, Status
 
 
@@ -27,6 +30,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=SERVING_LOAD,
         help=f"the cases of the second run, as pytest's -k has them (default {SERVING_LOAD})",
     )
+    parser.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="time for the whole night, such as 3h: the second run has what is left (default: that of each suite)",
+    )
     parser.add_argument("--no-serving", action="store_true", help="leave the second run out")
     parser.add_argument(
         "--results", type=Path, default=Path("perf_results"), metavar="DIR", help="default perf_results"
@@ -37,7 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a night, and say in the last line what it found. Raises InputError for bad input."""
+    """Run a night, and say in the last lines what it cost and what it found. Raises InputError for bad input."""
+    if args.budget is not None and any(word.startswith("--perf-budget") for word in args.arguments):
+        raise InputError("--budget: shares its time among the runs; leave --perf-budget out behind --")
     options = NightOptions(
         device=args.device,
         results=args.results,
@@ -45,22 +55,24 @@ def run(args: argparse.Namespace) -> int:
         store=args.store,
         serving=None if args.no_serving else args.serving,
         arguments=args.arguments,
+        budget_seconds=None if args.budget is None else seconds(args.budget, "--budget"),
     )
     try:
         findings = Night(options).run()
     except CannotWrite as error:
         findings = Findings(unmeasured=[str(error)])
-    _tell_workflow(findings)
-    print(findings.last_line)
+    costs = night_lines(findings.costs)
+    _tell_workflow(findings, costs)
+    print("\n".join([*costs, findings.last_line]))
     return findings.status.value
 
 
-def _tell_workflow(findings: Findings) -> None:
+def _tell_workflow(findings: Findings, costs: Sequence[str]) -> None:
     """Show the summaries on the page of a GitHub Actions job, where the night is one."""
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if not page:
         return
-    parts = [findings.last_line, *(path.read_text(encoding="utf-8") for path in findings.summaries)]
+    parts = [findings.last_line, *costs, *(path.read_text(encoding="utf-8") for path in findings.summaries)]
     try:
         with Path(page).open("a", encoding="utf-8") as file:
             file.write("\n\n".join(parts))

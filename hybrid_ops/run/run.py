@@ -8,6 +8,7 @@ whole run, and results and baselines are written once.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from hybrid_ops.measure.store import RunStore
 from hybrid_ops.models.devices import DevicePeaks
 from hybrid_ops.models.hub import download_weights
 from hybrid_ops.regression.cells import Cell, CellResult
+from hybrid_ops.regression.cost import run_cost
 from hybrid_ops.regression.results import DeviceResult, RunResults
 from hybrid_ops.run.budget import Budget
 from hybrid_ops.run.options import RunOptions
@@ -73,14 +75,14 @@ class PerfRun:
         self._download_weights(cells)
         self._peaks = self.store.once(self.folder / "peaks.json", PEAKS, partial(self._measure_peaks, cells))
         planner = RoundPlanner(cells, self.trial, self.budget, self.tell)
-        number = 1
+        rounds = [self._round(planner, 1)]
         try:
-            while (current := self._round(planner, number)).launches:
-                self._make_round(planner, current)
-                number += 1
+            while rounds[-1].launches:
+                self._make_round(planner, rounds[-1])
+                rounds.append(self._round(planner, len(rounds) + 1))
         finally:
             self._standby.close()
-        self.results = self.store.once(self.store.results_path, RESULTS, partial(self._finish, cells))
+        self.results = self.store.once(self.store.results_path, RESULTS, partial(self._finish, cells, rounds))
         self._by_cell = {result.cell: result for result in self.results.cells}
         return self.results
 
@@ -153,7 +155,9 @@ class PerfRun:
         options = self.options
         terms = Terms(options.deadline_seconds, options.stage_seconds, options.limits, self._peaks)
         folder = self.store.launch_folder(spec.launch_name, index)
+        asked = time.monotonic()
         with self._held(candidates, prefix) as device:
+            waited = time.monotonic() - asked
             order = Order(
                 spec,
                 cases,
@@ -165,6 +169,7 @@ class PerfRun:
                 self._standby,
             )
             record = self.trial.measure(order)
+        record.waited = waited
         self._launch_seconds.append(record.seconds)
         if record.error is not None:
             self.tell(f"{prefix}failed: {record.error}")
@@ -184,7 +189,7 @@ class PerfRun:
                 device = stack.enter_context(lease(candidates, lambda text: self.tell(prefix + text)))
             yield device
 
-    def _finish(self, cells: Sequence[Cell]) -> RunResults:
+    def _finish(self, cells: Sequence[Cell], rounds: Sequence[Round]) -> RunResults:
         """Judge for good, and write the baselines if they are to be updated."""
         planned = cases_by_launch_name(cells)
         records = self._records(planned)
@@ -192,16 +197,27 @@ class PerfRun:
         versions = suite_versions(self.device)
         for record in made:
             versions.update(record.versions)
+        judged = self.trial.judge(cells, records, budget_left=False)
+        cost = run_cost(
+            elapsed=self.budget.elapsed,
+            budget_seconds=self.budget.seconds,
+            cells=cells,
+            results=judged,
+            records=made,
+            made_for={(one.launch_name, one.index): set(one.cells) for each in rounds for one in each.launches},
+            left_out=rounds[-1].left_out,
+        )
         results = RunResults(
             run_id=self.folder.name,
             command=self.options.command,
             started=min((record.started for record in made), default=""),
-            seconds=self.budget.elapsed,
+            seconds=cost.seconds,
             device=DeviceResult.model_validate(machine_facts(self.device) | {"peaks": self._peaks}),
             versions=versions,
-            cells=self.trial.judge(cells, records, budget_left=False),
+            cells=judged,
             launches=made,
             claims=self.trial.claims(cells, records),
+            cost=cost,
         )
         # Arms are told in their own terms.
         all_cases = [case for cases in planned.values() for case in cases]

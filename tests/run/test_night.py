@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from hybrid_ops.regression.history.store import History
+from hybrid_ops.regression.results import read_results
 from tests.plugin.suite import Suite
 
 PROGRAM = Path(sys.executable).with_name("hybrid-perf")
@@ -62,7 +63,9 @@ def test_a_night_without_anything_to_say_is_0(suite: Suite, monkeypatch: pytest.
         assert done.returncode == 0, done.stdout
     [first, newest] = sorted((suite.root / "perf_results").glob("*/"))
     assert f"since {first.name}: nothing that is recorded differs" in done.stdout.splitlines()
-    assert last_line(done) == f"night: 0, fine: 20 cells; perf_results/{newest.name}/summary.md"
+    cost, last = done.stdout.splitlines()[-2:]
+    assert last == f"night: 0, fine: 20 cells; perf_results/{newest.name}/summary.md"
+    pytest.LineMatcher([cost]).fnmatch_lines(["cost: * of machine, 0 min of GPU; most: steady * in 1 launch"])
     assert {path.name for path in newest.iterdir()} >= {"results.json", "summary.md", "junit.xml"}
     assert page.read_text().count("# Performance: ") == 2
     assert all(len(verdicts) == 2 for verdicts in verdicts_of(suite))
@@ -71,11 +74,13 @@ def test_a_night_without_anything_to_say_is_0(suite: Suite, monkeypatch: pytest.
 def test_a_serving_load_is_a_second_run_of_the_same_night(suite: Suite) -> None:
     workloads = (suite.root / "workloads.yaml").read_text()
     (suite.root / "workloads.yaml").write_text(workloads + "  serving: [brief, wide]\n")
-    words = ["--device", "cpu", "--serving", "steady/wide", "--", *suite.arguments]
+    words = ["--device", "cpu", "--serving", "steady/wide", "--budget", "1h", "--", *suite.arguments]
     done = subprocess.run([PROGRAM, "night", *words], cwd=suite.root, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0
     first, second = (path.name for path in sorted((suite.root / "perf_results").glob("*/")))
     assert second == f"{first}-serving"
+    budgets = [read_results(suite.root / "perf_results" / name).cost.budget_seconds for name in (first, second)]
+    assert 3500 < budgets[1] < budgets[0] == 3600, "the second run has what the first has left"
     summaries = "; ".join(f"perf_results/{name}/summary.md" for name in (first, second))
     assert last_line(done) == f"night: 0, fine: 40 cells; {summaries}"
     with History(suite.root / "perf_results" / "history.sqlite") as history:
@@ -240,6 +245,7 @@ def test_broken_yaml_is_3(suite: Suite, broken: Any, message: str) -> None:
         (["--suite", "nightly"], "ERROR: *no suite is named 'nightly'; --perf-suite takes quick, full"),
         (["--store", "zoo.yaml"], "hybrid-perf: error: zoo.yaml: not a history that can be used: *"),
         (["--device", "abacus"], "hybrid-perf night: error: argument --device: invalid choice: 'abacus' *"),
+        (["--budget", "0h"], "hybrid-perf: error: --budget: a time such as 90s, 15m or 2h, not '0h'"),
         (["--newest"], "hybrid-perf night: error: unrecognized arguments: --newest"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -248,6 +254,12 @@ def test_bad_words_are_3(suite: Suite, words: list[str], line: str) -> None:
     done = night(suite, *words)
     assert done.returncode == 3
     pytest.LineMatcher(done.stderr.rstrip().splitlines()[-1:]).fnmatch_lines([line])
+
+
+def test_a_budget_is_given_once(suite: Suite) -> None:
+    done = night(suite, "--budget", "1h", pytest_arguments=("--perf-budget=5m",))
+    assert done.returncode == 3
+    assert done.stderr.endswith("error: --budget: shares its time among the runs; leave --perf-budget out behind --\n")
 
 
 def test_a_run_id_names_a_new_folder(suite: Suite) -> None:

@@ -1,4 +1,4 @@
-"""`hybrid-perf history add|show|changes`: the history on the command line."""
+"""`hybrid-perf history add|show|changes|cost`: the history on the command line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.models.sizes import parse_count
+from hybrid_ops.regression.history.costs import cost_table, night_costs
 from hybrid_ops.regression.history.store import History, Series
 from hybrid_ops.regression.results import read_results
 
@@ -17,8 +18,8 @@ DEFAULT_STORE = Path("perf_results/history.sqlite")
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "history",
-        help="past results: add, show, changes",
-        description="Keep the results of runs in one file, show them and find what changed.",
+        help="past results: add, show, changes, cost",
+        description="Keep the results of runs in one file, show them, find what changed and what it cost.",
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = actions.add_parser("add", help="add results.json files (a run already there is left alone)")
@@ -35,17 +36,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SHARE",
         help="the smallest relative drift over ten weeks (default 0.03)",
     )
-    for action, run in ((add, run_add), (show, run_show), (changes, run_changes)):
+    cost = actions.add_parser("cost", help="print what each night cost, in total and by engine")
+    for action, run in ((add, run_add), (show, run_show), (changes, run_changes), (cost, run_costs)):
         action.add_argument(
             "--store", type=Path, default=DEFAULT_STORE, metavar="FILE", help=f"default {DEFAULT_STORE}"
         )
         action.set_defaults(run=run)
-    for action, last in ((show, 20), (changes, 200)):
+    for action in (show, changes):
         action.add_argument("--case", help="only these cases; * and ? are wildcards")
         action.add_argument("--metric", help="only these metrics; * and ? are wildcards")
+    for action, last, what in ((show, 20, "runs"), (changes, 200, "runs"), (cost, 7, "nights")):
         action.add_argument("--device", help="only this device class; * and ? are wildcards")
         action.add_argument(
-            "--last", type=parse_count, default=last, metavar="N", help=f"look at the newest N runs (default {last})"
+            "--last", type=parse_count, default=last, metavar="N", help=f"look at the newest N {what} (default {last})"
         )
 
 
@@ -94,6 +97,17 @@ def run_changes(args: argparse.Namespace) -> int:
         for change in found:
             print("\n".join(change.lines(history)))
     return 1 if any(change.is_open_regression for change in found) else 0
+
+
+def run_costs(args: argparse.Namespace) -> int:
+    """Print what the newest nights cost, by device class. Raises InputError."""
+    with History(args.store) as history:
+        by_device = night_costs(history, args.device or "*")
+    if not by_device:
+        raise InputError(f"{args.store}: no run matches --device")
+    blocks = ["\n".join(cost_table(device, nights[-args.last :])) for device, nights in by_device.items()]
+    print("\n\n".join(blocks))
+    return 0
 
 
 def _change(text: str) -> float:

@@ -16,73 +16,12 @@ from typing import Any, Self
 from hybrid_ops.errors import CannotWrite, InputError, refuses_to_be_written
 from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.history.schema import prepare
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.workloads.base import definition_hash
 
-SCHEMA_VERSION = 3
 NOT_RECORDED = "not recorded"
 """The verdict of a run that left no results at all, in the gap that it leaves."""
-
-_TABLES = """
-CREATE TABLE run (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    started REAL NOT NULL,
-    device TEXT NOT NULL,
-    versions TEXT NOT NULL
-);
-CREATE TABLE series (
-    id INTEGER PRIMARY KEY,
-    device TEXT NOT NULL,
-    cell TEXT NOT NULL,
-    metric TEXT NOT NULL,
-    unit TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    direction TEXT NOT NULL,
-    UNIQUE (device, cell, metric)
-);
-CREATE TABLE point (
-    series INTEGER NOT NULL REFERENCES series,
-    started REAL NOT NULL,
-    run INTEGER NOT NULL REFERENCES run,
-    value REAL,
-    text TEXT,
-    launches INTEGER NOT NULL,
-    verdict TEXT NOT NULL,
-    PRIMARY KEY (series, started, run)
-) WITHOUT ROWID;
-"""
-_MIGRATIONS = {
-    1: """
-ALTER TABLE run ADD COLUMN machine TEXT;
-ALTER TABLE run ADD COLUMN command TEXT;
-ALTER TABLE run ADD COLUMN suite TEXT;
-ALTER TABLE run ADD COLUMN problem TEXT;
-ALTER TABLE point ADD COLUMN baseline;
-UPDATE point SET value = NULL, text = NULL WHERE verdict IN ('failed-to-run', 'invalid-environment');
-CREATE TABLE setup (hash TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE launch (
-    run INTEGER NOT NULL REFERENCES run,
-    name TEXT NOT NULL,
-    setup TEXT NOT NULL REFERENCES setup,
-    PRIMARY KEY (run, name)
-) WITHOUT ROWID;
-""",
-    2: """
-ALTER TABLE series ADD COLUMN engine TEXT;
-ALTER TABLE point ADD COLUMN tolerance REAL;
-ALTER TABLE point ADD COLUMN reason TEXT;
-CREATE TABLE told (
-    receiver TEXT NOT NULL,
-    device TEXT NOT NULL,
-    night TEXT NOT NULL,
-    PRIMARY KEY (receiver, device)
-) WITHOUT ROWID;
-""",
-}
-"""What makes the next version of each older one. A new store goes through all of them, so that there is one way to the
-newest. `baseline` has no type, because it is a number or a text. `reason` is kept of what could not be measured.
-`told` has the last night that a receiver of messages was told of (`nights.py`)."""
 
 
 @dataclass(frozen=True)
@@ -153,22 +92,10 @@ class History:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path)
             try:
-                self._prepare()
+                prepare(self._connection, path)
             except BaseException:
                 self._connection.close()
                 raise
-
-    def _prepare(self) -> None:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        script = ""
-        if version == 0 and tables == 0:
-            script, version = _TABLES, 1
-        if not 1 <= version <= SCHEMA_VERSION:
-            raise InputError(f"{self.path}: a history of schema {version}, and this version reads {SCHEMA_VERSION}")
-        script += "".join(_MIGRATIONS[older] for older in range(version, SCHEMA_VERSION))
-        if script:
-            self._connection.executescript(f"BEGIN; {script} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -200,10 +127,21 @@ class History:
         with self._errors(), self._connection:
             if self._connection.execute("SELECT 1 FROM run WHERE name = ?", (run.run_id,)).fetchone():
                 return 0
+            cost = run.cost
             cursor = self._connection.execute(
-                "INSERT INTO run (name, started, device, versions, machine, command, suite) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (run.run_id, started, device, _json(facts.versions), _json(facts.machine), run.command, suite),
+                "INSERT INTO run (name, started, device, versions, machine, command, suite, seconds, gpu_seconds) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(run.run_id, started, device, _json(facts.versions), _json(facts.machine), run.command, suite),
+                    *((None, None) if cost is None else (cost.seconds, cost.gpu_seconds)),
+                ),
+            )
+            self._connection.executemany(
+                "INSERT INTO spent (run, engine, launches, seconds, gpu_seconds) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (cursor.lastrowid, one.engine, one.launches, one.seconds, one.gpu_seconds)
+                    for one in (() if cost is None else cost.engines)
+                ],
             )
             for name, setup in facts.setups.items():
                 document = _json(setup)

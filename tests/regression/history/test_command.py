@@ -39,7 +39,7 @@ def test_an_unreadable_history_is_one_clear_line_and_never_a_pass(tmp_path, caps
     content[4096:] = b"\xff" * (len(content) - 4096)
     damaged.write_bytes(content)
     for store in (garbage, other, damaged, tmp_path / "absent.sqlite", tmp_path):
-        for action in ("show", "changes"):
+        for action in ("show", "changes", "cost"):
             assert command(action, "--store", store) == 2
             said = capsys.readouterr()
             assert said.err.startswith(f"hybrid-perf: error: {store}: ") and said.err.count("\n") == 1
