@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hybrid_ops.cli import main
-from hybrid_ops.regression.history.store import _MIGRATIONS, _TABLES, History
+from hybrid_ops.regression.history.schema import _MIGRATIONS, _TABLES
+from hybrid_ops.regression.history.store import History
 from hybrid_ops.regression.results import RunResults
 from tests.regression.history.nights import START, cell, results
 
