@@ -10,6 +10,7 @@ from hybrid_ops.known import Known
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.comparison_tables import ComparisonReport
 from hybrid_ops.report.junit import JUnit
+from hybrid_ops.report.kernels import KernelTables
 from hybrid_ops.report.layers import LayerTables
 from hybrid_ops.report.report import Report, Section
 from hybrid_ops.report.rollout import RolloutTables
@@ -25,6 +26,7 @@ REPORTS: tuple[Report, ...] = (
     ComparisonReport(),
     ServingTables(),
     LayerTables(),
+    KernelTables(),
     JUnit(),
 )
 """The reports that ship with the suite, in the order in which they are shown."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from hybrid_ops.layers.masks import MaskMod
+
 Function = Callable[..., Any]
 """Takes a layer's inputs in their order and does one whole forward pass."""
 
@@ -26,14 +28,26 @@ def first(result: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class KnownFailure:
+    """What a contender cannot do on a platform, as its own code says it."""
+
+    platform: str
+    direction: str
+    reason: str
+    matches: str
+    """Regular expression found in the error. Another error is a real failure."""
+
+
+@dataclass(frozen=True)
 class Contender:
     """One way to compute a layer, ours or another's."""
 
     name: str
     make: Callable[[Shape, torch.device], Function]
     """Imports the code and gives the function for one shape and device. What it prepares is not timed."""
-    dtype: str = "float32"
-    """In which type it computes: "float32" or "bfloat16". How far it may be from the reference follows from it."""
+    dtype: str | None = None
+    """The type that it rounds its inputs to, such as "bfloat16"; None: it computes in the inputs' own. How far it may
+    be from the reference follows from it."""
     output: Callable[[Any], Tensor] = first
     """The output in the reference's layout, from what the function returns."""
     has_backward: bool = True
@@ -42,6 +56,9 @@ class Contender:
     platforms: tuple[str, ...] = PLATFORMS
     is_installed: Callable[[], bool] = lambda: True
     """Whether this interpreter has its code; imports nothing."""
+    known_failures: tuple[KnownFailure, ...] = ()
+    flops: Callable[[Shape], float] | None = None
+    """Floating-point operations of its forward pass, where it computes something else than the layer."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Layer:
 
     name: str
     inputs: Callable[[Shape, torch.device], dict[str, Tensor]]
-    """New random float32 inputs by name, in the order in which every contender takes them."""
+    """New random inputs by name, in the order in which every contender takes them."""
     reference: Callable[[Shape], Function]
     """The layer as its definition reads, exact to the last digits when its inputs are float64."""
     contenders: tuple[Contender, ...]
@@ -61,3 +78,13 @@ class Layer:
     """The length at which contenders are held against `reference`."""
     most_backward_tokens: int | None = None
     """Longest sequence of the backward case, where a peer is too slow for more."""
+    flops: Callable[[Shape], int] | None = None
+    """Floating-point operations of the forward pass, those of hidden pairs of an attention layer included."""
+    backward_flops: float = 2.0
+    """How many times as many the backward pass has."""
+    mask: Callable[[Shape, torch.device], MaskMod] | None = None
+    """Which keys a query of an attention layer sees; None: all, or no attention."""
+    dtypes: tuple[str, ...] = ("float32",)
+    """What its inputs may be."""
+    title: str = ""
+    """Its heading in a table, with fields of the shape in braces."""
