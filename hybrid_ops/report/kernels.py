@@ -1,4 +1,4 @@
-"""Kernels in the form of the attention benchmark: a box, whether all agree, the table, the mask; and what it leaves out."""
+"""Kernels as the attention benchmark prints them: a box, whether all agree, the table, the mask. Then the rest."""
 
 from __future__ import annotations
 
@@ -162,8 +162,7 @@ def _further(result: KernelResult) -> list[Block]:
         for name in result.contenders
         if (row := _further_row(result, direction, name)) is not None
     ]
-    shape = ", ".join(f"{name} {value}" for name, value in result.told["shape"].items())
-    lines = [f"{result.case}: {shape}"]
+    lines = [f"{result.case}: " + "B{batch} H{heads} S{tokens} D{head_size} {dtype}".format(**result.told["shape"])]
     if result.picture is not None:
         lines.append(
             f"block sparsity {result.medians['block_sparsity']:.2f} %, block density "
