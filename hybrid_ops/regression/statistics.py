@@ -242,5 +242,6 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     holds it less often than in 95 % of cases.
     """
     ordered, count = sorted(values), len(values)
-    left_out = sum(bdtr(k, count, 0.5) <= (1 - confidence) / 2 for k in range(count // 2))
+    below = sum(bdtr(k, count, 0.5) <= (1 - confidence) / 2 for k in range(count // 2))
+    left_out = max(0, below - 1)
     return ordered[left_out], ordered[-1 - left_out]

@@ -37,7 +37,7 @@ class Clock:
 
         self.is_cuda = device.type == "cuda"
         cache = torch.cuda.get_device_properties(device).L2_cache_size if self.is_cuda else last_level_cache_bytes()
-        self._other = torch.zeros(min(2 * cache, MOST_FLUSHED_BYTES), dtype=torch.uint8, device=device)
+        self._other = torch.zeros(min(cache, MOST_FLUSHED_BYTES), dtype=torch.uint8, device=device)
 
     def flush(self) -> None:
         """Fill the caches with something else: read and written, because a mere write may go past them."""

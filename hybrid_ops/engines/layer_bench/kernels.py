@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MATMUL, COPY = "matmul", "copy"
 MATMUL_SIZE = {"cpu": 512, "cuda": 8192}
 COPY_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}
+"""Read and written; of two buffers that no cache holds."""
 BLOCK = 128
 """Queries and keys of a block of the mask."""
 PICTURE_SIZE = 20

@@ -246,7 +246,7 @@ def test_the_worker_times_passes_and_slows_who_is_named(tmp_path: Path) -> None:
         worker.request("load", 60, model=str(folder), arguments={"slow": {"F.conv1d": 1.0}})
         asked = {"kernel": "convolution", "shape": {"tokens": 64}, "contenders": ["F.conv1d"]}
         rounds = [worker.request("time_kernel", 60, **asked, seed=seed) for seed in range(2)]
-        with pytest.raises(WorkerError, match="unexpected keyword argument .depth."):
+        with pytest.raises(WorkerError, match="unexpected keyword argument"):
             worker.request("time_kernel", 60, kernel="ssd", shape={"depth": 1}, contenders=None, seed=0)
     for one in rounds:
         assert one["mask"] is None and one["matmul_flops"] > 0 and one["copied_bytes"] > 0
