@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hybrid_ops.engines.engine import Engine
-from hybrid_ops.engines.protocol import TIME_LAYER
+from hybrid_ops.engines.protocol import TIME_KERNEL, TIME_LAYER
 from hybrid_ops.engines.spec import EngineSpec
 
 
@@ -15,7 +15,7 @@ class Layers(Engine):
 
     name: ClassVar[str] = "layers"
     worker: ClassVar[Path] = Path(__file__).with_name("layers_worker.py")
-    operations: ClassVar[frozenset[str]] = frozenset({TIME_LAYER.name})
+    operations: ClassVar[frozenset[str]] = frozenset({TIME_LAYER.name, TIME_KERNEL.name})
 
     def arguments(self, spec: EngineSpec) -> dict[str, Any]:
         return {"device": spec.platform, **super().arguments(spec)}

@@ -272,6 +272,50 @@ class LlamaBenchSample:
 
 
 @dataclass(frozen=True)
+class MaskFacts:
+    """What an attention kernel's mask lets through."""
+
+    block_density: float
+    """Share of the blocks of 128 queries and 128 keys in which any key is seen."""
+    exact_density: float
+    """Share of the pairs of a query and a key."""
+    picture: str
+    """Rows joined by "/"; in each a digit for so many columns: 0 for nothing seen, 1 for some, 2 for every pair."""
+
+
+@dataclass(frozen=True)
+class KernelPass:
+    """One pass of a kernel, forward or backward, in one round."""
+
+    contenders: LayerRound
+    peak_bytes: dict[str, int]
+    """By contender, the most bytes it has allocated at one time; of a backward pass with its forward pass."""
+    flops: dict[str, float]
+    """By contender, floating-point operations with the mask's block density."""
+    exact_flops: dict[str, float]
+    """With its exact density."""
+    moved_bytes: int | None
+    """What it must read and write at least once; null where nobody computes it."""
+    matmul_seconds: float
+    """The device's yardsticks in the same round: a product of two matrices,"""
+    copy_seconds: float
+    """and a copy in memory."""
+
+
+@dataclass(frozen=True)
+class KernelRound:
+    """One round of a kernel."""
+
+    passes: dict[str, KernelPass]
+    """By direction: forward, backward."""
+    mask: MaskFacts | None
+    matmul_flops: float
+    """Of the yardsticks: what the product computes,"""
+    copied_bytes: int
+    """and what the copy reads and writes."""
+
+
+@dataclass(frozen=True)
 class CommandResult:
     """A command that the worker ran beside its server."""
 
@@ -288,6 +332,7 @@ BENCH = Operation("bench", LoadSample)
 RUN = Operation("run", CommandResult)
 TIME_LAYER = Operation("time_layer", LayerRound)
 LLAMA_BENCH = Operation("llama_bench", LlamaBenchSample)
+TIME_KERNEL = Operation("time_kernel", KernelRound)
 
 
 def serve(operations: dict[str, Callable[..., Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Softmax attention: full (MHA, GQA, MQA) and banded for sliding windows.
+"""Softmax attention: full (MHA, GQA, MQA), banded for sliding windows, and by blocks for any mask.
 
     scores = scale · q kᵀ → score_mod → masked → softmax over keys → · v      (arXiv 1706.03762, Eq. 1)
 
@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from hybrid_ops.layers.masks import MaskMod, ScoreMod, causal
+from hybrid_ops.layers.masks import MaskMod, ScoreMod, causal, seen_by_block
 from hybrid_ops.layers.masks import sliding_window as sliding_window_mask
 from hybrid_ops.layers.precision import compute_dtype, without_autocast
 from hybrid_ops.layers.validation import (
@@ -126,6 +126,58 @@ def sliding_window_attention(
                 _attend(block, k[:, band], v[:, band], mask_mod, score_mod, scale, offset + first, band.start)
             )
     return torch.cat(outputs, dim=1) if outputs else query.new_zeros(*query.shape[:3], value.shape[3])
+
+
+@without_autocast
+def block_sparse_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask_mod: MaskMod | None = causal,
+    score_mod: ScoreMod | None = None,
+    scale: float | None = None,
+    block_size: int = 128,
+) -> Tensor:
+    """Attention that computes no scores for what a mask hides from a whole block of queries.
+
+    Equal to `attention` with a mask that is the same for every batch row and head, but the queries go block by block,
+    and each block meets only the keys from the first to the last that any of its queries sees. So a causal mask costs
+    half, a mask of documents what its documents cost, and memory without gradients is O(S · block_size) instead of
+    O(T · S). ("Flex Attention", arXiv 2412.05496, §4, skips single blocks of keys too.)
+
+    Args:
+        query: [B, T, H, K], any floating dtype.
+        key: [B, S, HK, K]; H must be a multiple of HK. The queries are the last T of S positions.
+        value: [B, S, HK, V].
+        mask_mod, score_mod, scale: as in `attention`.
+        block_size: queries in a block. It changes cost, not the result.
+
+    Returns:
+        [B, T, H, V] in the dtype of query. A query that sees no key gives zeros.
+
+    Raises:
+        TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.
+    """
+    _check(query, key, value, None, None)
+    check_positive_integer("block_size", block_size)
+    queries, keys = query.shape[1], key.shape[1]
+    bands = [slice(0, keys)] * -(-queries // block_size)
+    if mask_mod is not None:
+        bands = [_band(seen) for seen in seen_by_block(mask_mod, queries, keys, query.device, block_size)]
+    outputs = []
+    for number, band in enumerate(bands):
+        first = number * block_size
+        block = query[:, first : first + block_size]
+        position = keys - queries + first
+        outputs.append(_attend(block, key[:, band], value[:, band], mask_mod, score_mod, scale, position, band.start))
+    return torch.cat(outputs, dim=1) if outputs else query.new_zeros(*query.shape[:3], value.shape[3])
+
+
+def _band(seen: Tensor) -> slice:
+    """From the first to the last key that any query of a block sees, [queries, S]."""
+    places = seen.any(dim=0).nonzero()
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
 def _attend(

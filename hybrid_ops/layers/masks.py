@@ -11,7 +11,7 @@ All arguments are integer tensors that broadcast against each other. Positions c
 query offset of a decoding step is already inside `query_position`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -126,3 +126,60 @@ def tanh_softcap(cap: float) -> ScoreMod:
         return cap * torch.tanh(score / cap)
 
     return modify
+
+
+def tanh_softcap_approximate(cap: float) -> ScoreMod:
+    """`tanh_softcap` with a rational function in place of tanh, which costs a division instead of exponentials.
+
+    The continued fraction of tanh, cut after its seventh term (Lambert, 1768; Wall, "Analytic Theory of Continued
+    Fractions", 1948, §91). It reaches 1 at 4.972, where it is clamped: off by less than 1e-4 · cap everywhere, and by
+    less than 2e-12 · cap for |score| < cap. On a GPU others use the instruction `tanh.approx.f32`, off by 2⁻¹¹.
+
+    Raises:
+        ValueError: cap is not greater than 0.
+    """
+    if not cap > 0:
+        raise ValueError(f"cap: must be greater than 0, got {cap}")
+
+    def modify(score: Tensor, batch: Tensor, head: Tensor, query_position: Tensor, key_position: Tensor) -> Tensor:
+        x = (score / cap).clamp(-4.972, 4.972)
+        square = x * x
+        above = x * (135135 + square * (17325 + square * (378 + square)))
+        below = 135135 + square * (62370 + square * (3150 + square * 28))
+        return cap * (above / below)
+
+    return modify
+
+
+def seen_by_block(
+    mask_mod: MaskMod, queries: int, keys: int, device: torch.device, block_size: int
+) -> Iterator[Tensor]:
+    """What a mask lets each block of queries see: [queries of the block, keys] of bool, block by block.
+
+    The mask must be the same for every batch row and head. The queries are the last of the positions.
+    """
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+    key_position = torch.arange(keys, device=device)
+    for start in range(0, queries, block_size):
+        query_position = torch.arange(start, min(start + block_size, queries), device=device) + keys - queries
+        yield mask_mod(zero, zero, query_position[:, None], key_position).expand(len(query_position), keys)
+
+
+def block_counts(mask_mod: MaskMod, queries: int, keys: int, device: torch.device, block_size: int = 128) -> Tensor:
+    """How many (query, key) pairs a mask lets through in each block of both.
+
+    Args:
+        mask_mod: the same for every batch row and head.
+        queries, keys: T and S; the queries are the last T of S positions.
+        device: where to compute it.
+        block_size: queries, and keys, of a block.
+
+    Returns:
+        [⌈T / block_size⌉, ⌈S / block_size⌉] integers.
+    """
+    padding = -keys % block_size
+    rows = [
+        torch.nn.functional.pad(seen.sum(dim=0), (0, padding)).unflatten(0, (-1, block_size)).sum(dim=1)
+        for seen in seen_by_block(mask_mod, queries, keys, device, block_size)
+    ]
+    return torch.stack(rows)

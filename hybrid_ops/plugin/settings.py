@@ -23,7 +23,14 @@ from hybrid_ops.run.options import RunOptions, SuiteOptions
 from hybrid_ops.run.plan import server_base
 from hybrid_ops.yaml_files import parse_value
 
-BUDGET_SECONDS = {"quick": 200.0, "hybrid-attention": 240.0, "llama-bench": 240.0, "standard": 1800.0, "full": 7200.0}
+BUDGET_SECONDS = {
+    "quick": 200.0,
+    "hybrid-attention": 240.0,
+    "kernels": 180.0,
+    "llama-bench": 240.0,
+    "standard": 1800.0,
+    "full": 7200.0,
+}
 """What a run of each suite may last before undecided cells are no longer launched again."""
 DOWNLOAD, DOWNLOAD_SECONDS = "download", 4 * 3600.0
 

@@ -12,6 +12,7 @@ from hybrid_ops.report.comparison_tables import ComparisonReport
 from hybrid_ops.report.cost import CostReport
 from hybrid_ops.report.energy import EnergyTable
 from hybrid_ops.report.junit import JUnit
+from hybrid_ops.report.kernels import KernelTables
 from hybrid_ops.report.layers import LayerTables
 from hybrid_ops.report.llama_bench import LlamaBenchTables
 from hybrid_ops.report.power_limits import PowerLimits
@@ -30,6 +31,7 @@ REPORTS: tuple[Report, ...] = (
     ComparisonReport(),
     ServingTables(),
     LayerTables(),
+    KernelTables(),
     LlamaBenchTables(),
     EnergyTable(),
     PowerLimits(),

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from hybrid_ops.layers import masks
-from hybrid_ops.layers.attention import attention, sliding_window_attention
+from hybrid_ops.layers.attention import attention, block_sparse_attention, sliding_window_attention
 from tests.layers import papers
 from tests.layers.checks import BFLOAT16, FLOAT32, FLOAT64, expect, relative_error
 
@@ -115,6 +115,54 @@ def test_banded_attention_is_the_papers_sum(seed, batch, queries, past, key_head
     sees = everywhere((distance >= 0) & (distance < window), query)
     actual = sliding_window_attention(query, key, value, window=window, block_size=data.draw(st.integers(1, 14)))
     expect("banded = paper", relative_error(actual, papers.attention(query, key, value, sees)), FLOAT64)
+
+
+@pytest.mark.parametrize("case", ["causal", "sliding window", "prefix-LM", "document", "full", "ALiBi", "tanh softcap"])
+@shapes
+def test_attention_by_blocks_is_the_papers_sum(case, seed, batch, queries, past, key_heads, group, data):
+    query, key, value = draw_heads(seed, batch, queries, queries + past, key_heads, group)
+    mask_mod, score_mod, sees, extra = mask_cases(query, key, data)[case]
+    expected = papers.attention(query, key, value, everywhere(sees, query), **extra)
+    block = data.draw(st.integers(1, 14), label="block")
+    actual = block_sparse_attention(query, key, value, mask_mod=mask_mod, score_mod=score_mod, block_size=block)
+    expect(case, relative_error(actual, expected), FLOAT64)
+
+
+@pytest.mark.parametrize("case", ["causal", "sliding window", "prefix-LM", "document", "full"])
+@shapes
+def test_counts_by_block_are_the_pairs_that_are_seen(case, seed, batch, queries, past, key_heads, group, data):
+    query, key, _ = draw_heads(seed, batch, queries, queries + past, key_heads, group)
+    mask_mod, _, sees, _ = mask_cases(query, key, data)[case]
+    block = data.draw(st.integers(1, 14), label="block")
+    if mask_mod is None:
+        mask_mod = masks.prefix_lm(key.shape[1])
+    counts = masks.block_counts(mask_mod, query.shape[1], key.shape[1], query.device, block)
+    rows = [[part.sum().item() for part in row.split(block, 1)] for row in sees.split(block, 0)]
+    assert counts.tolist() == rows
+
+
+def test_a_query_of_a_block_that_sees_nothing_gives_zeros():
+    query, key, value = draw_heads(0, 1, 6, 6, 1, 1)
+    late = block_sparse_attention(query, key, value, mask_mod=lambda b, h, q, k: (q >= 4) & (k <= q), block_size=2)
+    assert torch.equal(late[:, :4], torch.zeros_like(late[:, :4]))
+    expect("the rest", relative_error(late[:, 4:], attention(query, key, value)[:, 4:]), FLOAT64)
+
+
+@given(
+    scores=st.lists(st.floats(-1e30, 1e30) | st.floats(-10, 10), min_size=1, max_size=20),
+    cap=st.sampled_from([0.5, 30.0, 50.0]),
+)
+def test_the_approximate_softcap_is_near_the_exact_one(scores, cap):
+    zero = torch.zeros((), dtype=torch.int64)
+    score = torch.tensor(scores, dtype=torch.float64, requires_grad=True)
+    near = masks.tanh_softcap_approximate(cap)(score, zero, zero, zero, zero)
+    error = (near - masks.tanh_softcap(cap)(score, zero, zero, zero, zero)).abs()
+    assert error.max().item() < 1e-4 * cap
+    assert error[score.abs() < cap].sum().item() <= len(scores) * 2e-12 * cap
+    near.sum().backward()
+    assert score.grad is not None and bool(score.grad.isfinite().all())
+    in_float32 = masks.tanh_softcap_approximate(cap)(score.detach().float(), zero, zero, zero, zero)
+    assert bool(in_float32.isfinite().all())
 
 
 @pytest.mark.parametrize("window", [None, 3, 64])
@@ -227,8 +275,9 @@ def test_agrees_with_torchs_attention(group):
         (masks.document(torch.arange(33) // 11), None),
         (masks.causal, masks.alibi(masks.alibi_slopes(4))),
         (masks.causal, masks.tanh_softcap(3.0)),
+        (masks.causal, masks.tanh_softcap_approximate(3.0)),
     ],
-    ids=["causal", "sliding window", "prefix-LM", "document", "ALiBi", "tanh softcap"],
+    ids=["causal", "sliding window", "prefix-LM", "document", "ALiBi", "tanh softcap", "approximate softcap"],
 )
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile.*")
 def test_mods_mean_to_flex_attention_what_they_mean_here(mask_mod, score_mod):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybrid_ops.layers import masks
-from hybrid_ops.layers.attention import attention, sliding_window_attention
+from hybrid_ops.layers.attention import attention, block_sparse_attention, sliding_window_attention
 from hybrid_ops.layers.convolution import causal_convolution, step_causal_convolution
 from hybrid_ops.layers.delta_rule import chunked_delta_rule, recurrent_delta_rule, step_delta_rule
 from hybrid_ops.layers.norms import gated_rms_norm, l2_normalise, rms_norm
@@ -141,12 +141,15 @@ def test_head_counts_and_mixed_dtypes():
         ("cu_seqlens", lambda x: attention(x[:, :2], x, x, cu_seqlens=torch.tensor([0, 4]))),
         ("window", lambda x: sliding_window_attention(x, x, x, window=0)),
         ("block_size", lambda x: sliding_window_attention(x, x, x, window=2, block_size=0)),
+        ("block_size", lambda x: block_sparse_attention(x, x, x, block_size=0)),
+        ("value", lambda x: block_sparse_attention(x, x, x[:, :3])),
         ("window", lambda x: masks.sliding_window(0)),
         ("prefix_length", lambda x: masks.prefix_lm(-1)),
         ("prefix_length", lambda x: masks.prefix_lm(x)),
         ("document_of", lambda x: masks.document(x)),
         ("heads", lambda x: masks.alibi_slopes(6)),
         ("cap", lambda x: masks.tanh_softcap(0.0)),
+        ("cap", lambda x: masks.tanh_softcap_approximate(0.0)),
         ("gate", lambda x: gated_rms_norm(x, x[:, :2], None, epsilon=1e-5, order="norm_before_gate")),
         ("order", lambda x: gated_rms_norm(x, x, None, epsilon=1e-5, order="both")),
         ("group_size", lambda x: gated_rms_norm(x, x, None, epsilon=1e-5, order="norm_before_gate", group_size=3)),

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 from hybrid_ops.engines.layer_bench.agreement import Check, agree
 from hybrid_ops.engines.layer_bench.cases import CASES, LAYERS
+from hybrid_ops.engines.layer_bench.contender import PLATFORM_DTYPES
 from hybrid_ops.engines.layer_bench.memory import MEMORY_LENGTHS, peak_memory
 from hybrid_ops.engines.layer_bench.shape import Shape
 from hybrid_ops.engines.layer_bench.tables import TABLE_HEADER, memory_table, table
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     checks: dict[str, dict[str, Check]] = {}
     refused: dict[str, dict[str, str]] = {}
     for case in options.cases:
-        agreed = agree(case, Shape(tokens=options.tokens), options.device, compiled=options.compile)
+        shape = Shape(tokens=options.tokens, dtype=PLATFORM_DTYPES[options.device])
+        agreed = agree(case, shape, options.device, compiled=options.compile)
         samples[case] = measure(agreed.calls, repeats=options.repeats, device=options.device)
         checks[case], refused[case] = agreed.checks, agreed.refused
         print(table(case, summarise(samples[case]), agreed, options.device), flush=True)

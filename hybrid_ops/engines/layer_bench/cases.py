@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from hybrid_ops.engines.layer_bench.attention import ATTENTION
 from hybrid_ops.engines.layer_bench.contender import Contender, Function, Layer
+from hybrid_ops.engines.layer_bench.convolution import CONVOLUTION
 from hybrid_ops.engines.layer_bench.delta_rule import DELTA_RULE
 from hybrid_ops.engines.layer_bench.selective_scan import SELECTIVE_SCAN
 from hybrid_ops.engines.layer_bench.shape import Shape
@@ -16,28 +18,33 @@ if TYPE_CHECKING:
     import torch
 
 LAYERS: dict[str, Layer] = {layer.name: layer for layer in (DELTA_RULE, SSD, SELECTIVE_SCAN, WINDOW)}
+"""Whose ratios to their peers are followed, forward and with the gradient."""
+KERNELS: dict[str, Layer] = {layer.name: layer for layer in (*ATTENTION, SSD, SELECTIVE_SCAN, DELTA_RULE, CONVOLUTION)}
+"""Of which every contender's passes are followed, each by itself."""
 DIRECTIONS = ("forward", "backward")
 """Backward is forward and backward together."""
 CASES = tuple(f"{layer}/{direction}" for layer in LAYERS for direction in DIRECTIONS)
+KERNEL_CASES = tuple(f"{kernel}/{direction}" for kernel in KERNELS for direction in DIRECTIONS)
 
 
 def layer_and_direction(case: str) -> tuple[Layer, str]:
     """The two halves of a case's name, such as "ssd/backward".
 
     Raises:
-        ValueError: the case is not one of `CASES`.
+        ValueError: the case is not one of `CASES` or `KERNEL_CASES`.
     """
-    if case not in CASES:
-        raise ValueError(f"case: {case!r} is not one of {', '.join(CASES)}")
-    layer, direction = case.split("/")
-    return LAYERS[layer], direction
+    known = dict.fromkeys((*CASES, *KERNEL_CASES))
+    if case not in known:
+        raise ValueError(f"case: {case!r} is not one of {', '.join(known)}")
+    name, direction = case.split("/")
+    return LAYERS.get(name) or KERNELS[name], direction
 
 
 def contenders(case: str, platform: str, *, compiled: bool = False) -> list[Contender]:
     """Who takes part in a case under this interpreter: those whose code is installed and runs there.
 
     Args:
-        case: one of `CASES`.
+        case: one of `CASES` or `KERNEL_CASES`.
         platform: "cpu" or "cuda".
         compiled: also our form under `torch.compile`, as "ours, compiled".
 
@@ -48,14 +55,28 @@ def contenders(case: str, platform: str, *, compiled: bool = False) -> list[Cont
         ValueError: the case is not known.
     """
     layer, direction = layer_and_direction(case)
-    found = [
-        contender
-        for contender in layer.contenders
-        if platform in contender.platforms
-        and (contender.has_backward or direction == "forward")
-        and contender.is_installed()
-    ]
+    found = [contender for contender in layer.contenders if _absence(contender, direction, platform) is None]
     return [*found, _compiled(found[0])] if compiled else found
+
+
+def absent_contenders(case: str, platform: str) -> dict[str, str]:
+    """Who takes no part in a case under this interpreter, and why, by name.
+
+    Raises:
+        ValueError: the case is not known.
+    """
+    layer, direction = layer_and_direction(case)
+    absences = {contender.name: _absence(contender, direction, platform) for contender in layer.contenders}
+    return {name: reason for name, reason in absences.items() if reason is not None}
+
+
+def _absence(contender: Contender, direction: str, platform: str) -> str | None:
+    """Why a contender takes no part; None where it does."""
+    if platform not in contender.platforms:
+        return f"runs on {' and '.join(contender.platforms)} alone"
+    if direction == "backward" and not contender.has_backward:
+        return "has no backward pass"
+    return None if contender.is_installed() else "is not installed"
 
 
 def timed_shape(case: str, shape: Shape) -> Shape:

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from hybrid_ops.layers.masks import MaskMod
+
 Function = Callable[..., Any]
 """Takes a layer's inputs in their order and does one whole forward pass."""
 
 PLATFORMS = ("cpu", "cuda")
-DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
+PLATFORM_DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
 """In which type the inputs are on each platform: the one that its fast kernels are made for, for all contenders alike,
 so that no conversion is timed on a GPU and no ratio is one of types."""
 CHECKED_TOKENS = 300
@@ -29,15 +31,26 @@ def first(result: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class KnownFailure:
+    """What a contender cannot do on a platform, as its own code says it."""
+
+    platform: str
+    direction: str
+    reason: str
+    matches: str
+    """Regular expression found in the error. Another error is a real failure."""
+
+
+@dataclass(frozen=True)
 class Contender:
     """One way to compute a layer, ours or another's."""
 
     name: str
     make: Callable[[Shape, torch.device], Function]
     """Imports the code and gives the function for one shape and device. What it prepares is not timed."""
-    dtype: str = "float32"
-    """In which type it computes float32 inputs: "float32" or "bfloat16". How far it may be from the reference follows
-    from it, and from the type of the inputs."""
+    dtype: str | None = None
+    """The type that it rounds its inputs to, such as "bfloat16"; None: it computes in the inputs' own. How far it may
+    be from the reference follows from it."""
     output: Callable[[Any], Tensor] = first
     """The output in the reference's layout, from what the function returns."""
     has_backward: bool = True
@@ -46,6 +59,9 @@ class Contender:
     platforms: tuple[str, ...] = PLATFORMS
     is_installed: Callable[[], bool] = lambda: True
     """Whether this interpreter has its code; imports nothing."""
+    known_failures: tuple[KnownFailure, ...] = ()
+    flops: Callable[[Shape], float] | None = None
+    """Floating-point operations of its forward pass, where it computes something else than the layer."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +84,11 @@ class Layer:
     """The length at which contenders are held against `reference`."""
     most_backward_tokens: int | None = None
     """Longest sequence of the backward case, where a peer is too slow for more."""
+    flops: Callable[[Shape], int] | None = None
+    """Floating-point operations of the forward pass, those of hidden pairs of an attention layer included."""
+    backward_flops: float = 2.0
+    """How many times as many the backward pass has."""
+    mask: Callable[[Shape, torch.device], MaskMod] | None = None
+    """Which keys a query of an attention layer sees; None: all, or no attention."""
+    title: str = ""
+    """Its heading in a table, with fields of the shape in braces."""

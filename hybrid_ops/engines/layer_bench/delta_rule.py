@@ -99,6 +99,12 @@ def _floor(shape: Shape, device: torch.device) -> Function:
     return floor
 
 
+def _floor_flops(shape: Shape) -> int:
+    """Five products of C × C with C × K, three of K × C with C × K."""
+    a_chunk = 2 * shape.head_size * FLOOR_CHUNK * (5 * FLOOR_CHUNK + 3 * shape.head_size)
+    return shape.batch * shape.heads * shape.tokens // FLOOR_CHUNK * a_chunk
+
+
 def _fla(shape: Shape, device: torch.device) -> Function:
     module = importlib.import_module("fla.ops.gated_delta_rule")
 
@@ -113,6 +119,8 @@ def _fla(shape: Shape, device: torch.device) -> Function:
 
 DELTA_RULE = Layer(
     name="delta_rule",
+    title="Gated DeltaNet",
+    flops=lambda shape: 7 * shape.batch * shape.tokens * shape.heads * shape.head_size**2,
     inputs=_inputs,
     reference=_reference,
     gates=("beta", "log_decay"),
@@ -132,7 +140,9 @@ DELTA_RULE = Layer(
             platforms=("cpu",),
             is_installed=packages.has_vllm_kernels,
         ),
-        Contender("matmul floor", _floor, has_backward=False, is_yardstick=True, platforms=("cpu",)),
+        Contender(
+            "matmul floor", _floor, has_backward=False, is_yardstick=True, platforms=("cpu",), flops=_floor_flops
+        ),
         Contender(
             "fla Triton (bf16)",
             _fla,

@@ -1,13 +1,20 @@
-"""The most that our forms keep alive at once."""
+"""The most that a computation keeps alive: of our forms tensor by tensor, of anyone as the allocator sees it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import tempfile
 import weakref
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hybrid_ops.engines.layer_bench.cases import LAYERS
 from hybrid_ops.engines.layer_bench.shape import Shape
+
+if TYPE_CHECKING:
+    import torch
 
 MEMORY_LENGTHS = (4096, 8192, 16384, 32768, 65536)
 
@@ -30,6 +37,37 @@ def peak_memory(layer: str, *, tokens: int) -> int:
     with torch.no_grad(), live_storages() as peak:
         ours(*inputs.values())
     return peak[0]
+
+
+def peak_allocation(work: Callable[[], object], device: torch.device) -> int:
+    """The most bytes that `work` has allocated at one time, scratch memory inside of kernels included.
+
+    On a processor from the trace of torch's profiler, whose events of memory are all that its allocator gives and
+    takes. What a kernel takes past torch's allocator is not seen.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        kept = work()
+        torch.cuda.synchronize()
+        del kept
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        kept = work()  # alive until the profiler has ended, as whoever asked for it would have it
+    del kept
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
 
 
 def live_storages() -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,17 @@ def package_file(package: str, *parts: str) -> Path | None:
         return None
     path = Path(found.submodule_search_locations[0], *parts)
     return path if path.exists() else None
+
+
+def has_package(package: str) -> bool:
+    """Whether a package is installed."""
+    return importlib.util.find_spec(package) is not None
+
+
+def can_compile() -> bool:
+    """Whether torch.compile can make kernels here: with Triton, or with a C++ compiler and Python's headers."""
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return has_triton() or (shutil.which(os.environ.get("CXX", "g++")) is not None and headers.exists())
 
 
 def has_transformers(model: str, function: str) -> bool:
@@ -37,7 +51,7 @@ def has_fla_triton(operation: str) -> bool:
 
 
 def has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    return has_package("triton")
 
 
 def has_fla_naive(operation: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from hybrid_ops.engines.layer_bench import packages
@@ -47,8 +48,19 @@ def _transformers(shape: Shape, device: torch.device) -> Function:
     return transformers
 
 
+def _mamba_ssm(shape: Shape, device: torch.device) -> Function:
+    module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+
+    def mamba_ssm(u: Tensor, b: Tensor, c: Tensor, dt: Tensor, a: Tensor) -> Any:
+        return module.selective_scan_fn(u.mT, dt.mT, a, b.mT, c.mT).mT
+
+    return mamba_ssm
+
+
 SELECTIVE_SCAN = Layer(
     name="selective_scan",
+    title="Selective Scan (Mamba-1)",
+    flops=lambda shape: 5 * shape.batch * shape.tokens * shape.heads * shape.head_size * shape.state_size,
     inputs=_inputs,
     reference=lambda shape: _recurrent,
     gates=("dt", "A"),
@@ -63,6 +75,12 @@ SELECTIVE_SCAN = Layer(
             _transformers,
             is_installed=functools.partial(packages.has_transformers, "mamba", "mamba_selective_scan"),
             output=lambda result: result[0].mT,  # channels come before time
+        ),
+        Contender(
+            "mamba-ssm",
+            _mamba_ssm,
+            platforms=("cuda",),
+            is_installed=functools.partial(packages.has_package, "mamba_ssm"),
         ),
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL_TYPE = "layers"
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,19 @@ class Shape:
     """Keys that a query of the sliding window sees, itself among them."""
     state_size: int = 16
     """States a channel of the selective scan, which has heads · head_size channels."""
+    prefix: int = 256
+    """Keys that every query of the prefix-LM sees."""
+    documents: int = 12
+    """Documents that a sequence of the document mask is made of, of random lengths."""
+    dtype: str = "float32"
+    """The type of the inputs, but for the gates of a layer."""
 
     def __post_init__(self) -> None:
         for name, size in dataclasses.asdict(self).items():
-            if type(size) is not int or size < 1:
+            if name != "dtype" and (type(size) is not int or size < 1):
                 raise ValueError(f"{name}: expected a positive integer, got {size!r}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
 
     def with_tokens(self, tokens: int) -> Shape:
         """The same sizes for sequences of another length."""
@@ -38,7 +47,7 @@ def read_shape(folder: Path) -> Shape:
 
     Raises:
         OSError: there is no such file.
-        ValueError: a field is missing, unknown or not a positive integer; the message names the file and the field.
+        ValueError: a field is missing, unknown or of a wrong value; the message names the file and the field.
     """
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

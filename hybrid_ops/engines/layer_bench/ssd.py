@@ -82,8 +82,20 @@ def _fla(shape: Shape, device: torch.device) -> Function:
 
 _has_transformers = functools.partial(packages.has_transformers, "mamba2", "mamba2_chunk_scan")
 
+
+def _mamba_ssm(shape: Shape, device: torch.device) -> Function:
+    module = importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
+
+    def mamba_ssm(x: Tensor, b: Tensor, c: Tensor, dt: Tensor, a: Tensor) -> Any:
+        return module.mamba_chunk_scan_combined(x, dt, a, b, c, chunk_size=256, return_final_states=True)
+
+    return mamba_ssm
+
+
 SSD = Layer(
     name="ssd",
+    title="SSD (Mamba-2)",
+    flops=lambda shape: 5 * shape.batch * shape.tokens * shape.heads * shape.head_size**2,
     inputs=_inputs,
     reference=_reference,
     gates=("dt", "A"),
@@ -103,6 +115,12 @@ SSD = Layer(
             dtype="bfloat16",
             platforms=("cuda",),
             is_installed=functools.partial(packages.has_fla_triton, "simple_gla"),
+        ),
+        Contender(
+            "mamba-ssm",
+            _mamba_ssm,
+            platforms=("cuda",),
+            is_installed=functools.partial(packages.has_package, "mamba_ssm"),
         ),
     ),
 )

@@ -7,11 +7,8 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
-L2_TIMES = 2
-"""How many times the L2 cache's size is written between two contenders on a GPU, so that none of what they share is
-left in it."""
+from hybrid_ops.engines.layer_bench.clock import Clock
 
 
 def time_round(calls: Mapping[str, Callable[[], object]], seed: int, device: str = "cpu") -> dict[str, float]:
@@ -24,8 +21,9 @@ def time_round(calls: Mapping[str, Callable[[], object]], seed: int, device: str
     """
     order = list(calls)
     random.Random(seed).shuffle(order)  # noqa: S311  (an order of measurement, not a secret)
-    seconds_of = event_seconds if device == "cuda" else wall_seconds
-    return {name: seconds_of(calls[name]) for name in order}
+    if device == "cuda":
+        return {name: _clock(device).time(calls[name])[0] for name in order}
+    return {name: wall_seconds(calls[name]) for name in order}
 
 
 def wall_seconds(call: Callable[[], object]) -> float:
@@ -35,30 +33,11 @@ def wall_seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def event_seconds(call: Callable[[], object], device: str = "cuda") -> float:
-    """Seconds that the GPU took for one call, between two events in its stream, with a cold L2 cache.
-
-    The cache is cleared in the same stream, which also gives the host time to send what it is to be timed on: a kernel
-    that waits for Python would count as slow.
-    """
-    import torch
-
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    _beyond_l2(device).zero_()
-    start.record()
-    call()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
-
-
 @functools.cache
-def _beyond_l2(device: str) -> Any:
-    """Memory of more bytes than the L2 cache holds."""
+def _clock(device: str) -> Clock:
     import torch
 
-    size = L2_TIMES * torch.cuda.get_device_properties(0).L2_cache_size
-    return torch.empty(size, dtype=torch.uint8, device=device)
+    return Clock(torch.device(device))
 
 
 def measure(

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
-from hybrid_ops.engines.layer_bench import packages
+from hybrid_ops.engines.layer_bench import attention, packages
 from hybrid_ops.engines.layer_bench.contender import CHECKED_TOKENS, Contender, Function, Layer
 from hybrid_ops.engines.layer_bench.shape import Shape
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-
-def _inputs(shape: Shape, device: torch.device) -> dict[str, Tensor]:
-    import torch
-
-    sizes = (shape.batch, shape.tokens, shape.heads, shape.head_size)
-    return {name: torch.randn(*sizes, device=device) for name in ("query", "key", "value")}
 
 
 def _seen(shape: Shape, device: torch.device) -> Tensor:
@@ -37,64 +31,23 @@ def _reference(shape: Shape) -> Function:
     return dense_softmax
 
 
-def _ours(shape: Shape, device: torch.device) -> Function:
-    from hybrid_ops.layers.attention import sliding_window_attention
-
-    def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return sliding_window_attention(q, k, v, window=shape.window)
-
-    return ours
-
-
-def _dense(shape: Shape, device: torch.device) -> Function:
-    from torch.nn.functional import scaled_dot_product_attention
-
-    def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        return scaled_dot_product_attention(q, k, v, attn_mask=_seen(shape, device))
-
-    return dense
-
-
-def _causal(shape: Shape, device: torch.device) -> Function:
-    from torch.nn.functional import scaled_dot_product_attention
-
-    def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        return scaled_dot_product_attention(q, k, v, is_causal=True)
-
-    return causal
-
-
-def _flex(shape: Shape, device: torch.device) -> Function:
-    import torch
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    from hybrid_ops.layers.masks import sliding_window
-
-    mask = create_block_mask(sliding_window(shape.window), None, None, shape.tokens, shape.tokens, device=device)
-    kernel: Function = torch.compile(flex_attention, dynamic=False)
-
-    def flex(q: Tensor, k: Tensor, v: Tensor) -> Any:
-        return kernel(*(x.transpose(1, 2) for x in (q, k, v)), block_mask=mask)
-
-    return flex
-
-
-def _time_major(result: Tensor) -> Tensor:
-    """[B, H, T, K] → [B, T, H, K]."""
-    return result.transpose(1, 2)
-
+_MODS: dict[str, Any] = {"mask": attention.sliding_window, "score": None}
 
 WINDOW = Layer(
     name="window",
-    inputs=_inputs,
+    inputs=attention.inputs,
     reference=_reference,
     checked_tokens=lambda shape: shape.window + CHECKED_TOKENS,  # within the window it would be plain causal attention
     contenders=(
-        Contender("ours", _ours),
-        Contender("SDPA, dense mask", _dense, output=_time_major),
-        Contender("SDPA, full causal", _causal, output=_time_major, is_yardstick=True),
-        Contender("FlexAttention", _flex, output=_time_major, platforms=("cuda",), is_installed=packages.has_triton),
+        Contender("ours", functools.partial(attention.ours, **_MODS)),
+        Contender("SDPA, dense mask", functools.partial(attention.dense_sdpa, **_MODS), output=attention.time_major),
+        Contender("SDPA, full causal", attention.causal_sdpa, output=attention.time_major, is_yardstick=True),
+        Contender(
+            "FlexAttention",
+            functools.partial(attention.compiled_flex, **_MODS),
+            output=attention.time_major,
+            platforms=("cuda",),
+            is_installed=packages.has_triton,
+        ),
     ),
 )

@@ -11,6 +11,7 @@ from hybrid_ops.measure.metrics import Metric, at_length
 from hybrid_ops.measure.procedures.cache_probe import CacheProbes
 from hybrid_ops.measure.procedures.comparison import Comparisons
 from hybrid_ops.measure.procedures.generation import Generation
+from hybrid_ops.measure.procedures.kernels import Kernels
 from hybrid_ops.measure.procedures.layers import LayerTimes
 from hybrid_ops.measure.procedures.llama_bench import LlamaBenchTests, WholeGenerations
 from hybrid_ops.measure.procedures.prefix_probe import PrefixProbes
@@ -32,6 +33,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     LayerTimes(),
     LlamaBenchTests(),
     WholeGenerations(),
+    Kernels(),
 )
 """The procedures that ship with the suite."""
 
@@ -69,11 +71,13 @@ def read_suites(path: Path = SUITES_FILE) -> Suites:
 
 def find_metric(name: str) -> Metric | None:
     """The metric of this name, such as `output_throughput` or `max_concurrency@4096`; None if no procedure has it."""
-    family, mark, length = name.partition("@")
+    family, _, length = name.partition("@")
     for metrics in (*(procedure.metrics for procedure in procedures()), ENERGY_METRICS):
         for metric in metrics:
+            if metric.name == name:
+                return metric
             if metric.name == family:
-                return at_length(metric, int(length)) if mark and length.isdecimal() else metric if not mark else None
+                return at_length(metric, int(length)) if length.isdecimal() else None
     return None
 
 

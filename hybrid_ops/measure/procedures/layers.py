@@ -15,7 +15,7 @@ from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.claim import Claim
 from hybrid_ops.measure.metrics import Direction, Kind, Metric, Scope, latency
 from hybrid_ops.measure.procedures.procedure import Asked, Iteration, Procedure, Summary, workload_of
-from hybrid_ops.measure.values import Value
+from hybrid_ops.measure.values import NotAMeasurement, Value
 from hybrid_ops.workloads.base import Definition
 from hybrid_ops.workloads.layer import LayerWorkload
 
@@ -99,6 +99,8 @@ class LayerTimes(Procedure):
             direction=workload.direction,
             seed=random.randrange(1 << 30),  # noqa: S311 - the order of a round, not a secret
         )
+        if OURS not in seen.seconds:
+            raise NotAMeasurement(f"our form: {seen.refused[OURS]}")
         ours = seen.seconds[OURS]
         values: dict[str, Value] = {TIME.name: 1e3 * ours}
         for peer, seconds in seen.seconds.items():

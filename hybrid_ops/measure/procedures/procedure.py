@@ -16,7 +16,7 @@ from hybrid_ops.measure.claim import Claim
 from hybrid_ops.measure.metrics import Kind, Metric
 from hybrid_ops.measure.values import Value, summarize_launch
 from hybrid_ops.models.devices import DevicePeaks
-from hybrid_ops.models.zoo import ModelEntry
+from hybrid_ops.models.zoo import ExpectedFailure, ModelEntry
 from hybrid_ops.workloads.base import Definition, Workload
 
 WorkloadT = TypeVar("WorkloadT", bound=Workload)
@@ -147,6 +147,10 @@ class Procedure(ABC):
 
         By default the ratio is then no cell.
         """
+
+    def known_failure(self, case: Case, metric: Metric) -> ExpectedFailure | None:
+        """What is known to fail of one metric, where the rest of the case runs: such as a pass that a kernel lacks."""
+        return None
 
     def details(self, case: Case) -> dict[str, Any] | None:
         """What `results.json` says of a case beside its values."""

@@ -10,7 +10,7 @@ import torch
 
 from hybrid_ops.engines.layer_bench import cases
 from hybrid_ops.engines.layer_bench.agreement import Agreed, DisagreementError, agree, bound, worst_block
-from hybrid_ops.engines.layer_bench.contender import DTYPES, Contender, Function
+from hybrid_ops.engines.layer_bench.contender import PLATFORM_DTYPES, Contender, Function
 from hybrid_ops.engines.layer_bench.peers import installed_peers
 from hybrid_ops.engines.layer_bench.shape import Shape
 
@@ -157,7 +157,7 @@ def test_everyone_on_this_machine_agrees(case: str) -> None:
 
 @pytest.mark.parametrize("case", cases.CASES)
 def test_in_bfloat16_as_on_a_gpu_our_forms_and_those_for_both_platforms_agree(case: str) -> None:
-    agreed = agree(case, SMALL, dtype="bfloat16")
+    agreed = agree(case, dataclasses.replace(SMALL, dtype="bfloat16"))
     assert agreed.checks["ours"].bound == bound("bfloat16", SMALL.tokens) > bound("float32", SMALL.tokens)
     assert not agreed.refused.keys() & {one.name for one in cases.contenders(case, "cuda")}
 
@@ -176,11 +176,9 @@ def test_all_contenders_are_given_inputs_of_one_type_and_gates_in_float32(monkey
     ours = layer.contenders[0]
     peer = Contender("peer", lambda shape, device: note(ours.make(shape, device)))
     monkeypatch.setitem(cases.LAYERS, "ssd", dataclasses.replace(layer, contenders=(ours, peer)))
-    agree("ssd/forward", SMALL, dtype="bfloat16")
+    agree("ssd/forward", dataclasses.replace(SMALL, dtype="bfloat16"))
     assert given == [torch.bfloat16] * 3 + [torch.float32] * 2
-    assert DTYPES == {"cpu": "float32", "cuda": "bfloat16"}
-    with pytest.raises(ValueError, match="dtype: 'int8' is not one of float32, bfloat16"):
-        agree("ssd/forward", SMALL, dtype="int8")
+    assert PLATFORM_DTYPES == {"cpu": "float32", "cuda": "bfloat16"}
 
 
 def test_batches_are_packed_where_a_kernel_has_no_batch() -> None:

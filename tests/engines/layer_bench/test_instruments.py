@@ -83,17 +83,17 @@ def test_a_gpu_is_timed_by_its_own_events_after_its_cache_was_cleared(monkeypatc
             return 1.5  # milliseconds
 
     class Buffer:
-        def zero_(self) -> None:
+        def add_(self, number: int) -> None:
             log.append("clear")
 
     sizes: list[int] = []
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(L2_cache_size=1000))
-    monkeypatch.setattr(torch, "empty", lambda size, dtype, device: sizes.append(size) or Buffer())
-    timing._beyond_l2.cache_clear()
+    monkeypatch.setattr(torch, "zeros", lambda size, dtype, device: sizes.append(size) or Buffer())
+    timing._clock.cache_clear()
     calls = {"ours": lambda: log.append("call"), "peer": lambda: log.append("call")}
     assert time_round(calls, 0, "cuda") == {"ours": 0.0015, "peer": 0.0015}
-    timing._beyond_l2.cache_clear()
+    timing._clock.cache_clear()
     assert log == 2 * ["clear", "record", "call", "record", "wait"]
     assert sizes == [2000]
 
