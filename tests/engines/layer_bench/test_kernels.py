@@ -138,10 +138,12 @@ def test_torch_counts_the_same_blocks(kernel: str) -> None:
 
     mask = cases.KERNELS[kernel].mask
     assert mask is not None
-    tokens = 1000
+    tokens = 1000  # the last block of a row is shorter: torch's own `sparsity()` then counts keys that are not there
     theirs = create_block_mask(mask(SMALL.with_tokens(tokens), CPU), None, None, tokens, tokens, device="cpu")
     ours = mask_blocks(mask(SMALL.with_tokens(tokens), CPU), tokens, CPU)
-    assert theirs.sparsity() == pytest.approx(100 * (1 - ours.block_density))
+    assert theirs.full_kv_num_blocks is not None
+    blocks = int((theirs.kv_num_blocks + theirs.full_kv_num_blocks).sum())
+    assert blocks / 8**2 == ours.block_density
 
 
 def test_documents_fill_the_sequence() -> None:
@@ -207,7 +209,7 @@ def test_the_peak_counts_what_the_allocator_gave_at_one_time() -> None:
     assert peak_allocation(work, CPU) == pytest.approx(2 * 4 * floats, rel=1e-3)
     q = torch.randn(1, 2, 256, 16)
     weights_too = peak_allocation(lambda: (q @ q.mT).softmax(-1) @ q, CPU)
-    assert weights_too > 2 * q.nbytes * 256 // 16
+    assert weights_too >= 2 * q.nbytes * 256 // 16, "the scores and their softmax"
     assert peak_allocation(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q), CPU) > q.nbytes
 
 
