@@ -151,6 +151,7 @@ BAD_INPUT = [
     (["history", "show"], "perf_results/history.sqlite: no history is there"),
     (["history", "changes", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["night", "--device", "cpu", "--store", "bad.json"], "bad.json: not a history that can be used: "),
+    (["gpu", "--steps", "record,rest"], "--steps: no step is named 'rest'; there are record, compare, "),
     (["plot", "bad.json"], "bad.json: not the results.json of a run"),
     (["overhead", "llama-9t"], "no model is named 'llama-9t'; the zoo has "),
 ]
