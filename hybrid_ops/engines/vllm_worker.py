@@ -71,6 +71,7 @@ class VllmWorker:
         """Start the engine on `model` (a folder or a hub name) with `EngineArgs`; return what it is made of."""
         from vllm import EngineArgs, LLMEngine
 
+        unknown = _unknown_variables()  # before the engine sets variables of its own
         started = time.perf_counter()
         _announce_stages()
         self.engine = LLMEngine.from_engine_args(EngineArgs(model=model, **arguments))
@@ -89,7 +90,7 @@ class VllmWorker:
             server=None,
             compile_seconds=self.engine.vllm_config.compilation_config.compilation_time or None,
             capture_seconds=max(captures, default=None),
-            unknown_variables=_unknown_variables(),
+            unknown_variables=unknown,
         )
 
     def generate(

@@ -14,6 +14,7 @@ from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.launch import Launch, Terms, run_launch
 from hybrid_ops.measure.procedures.generation import Generation
 from hybrid_ops.measure.records import LaunchRecord
+from hybrid_ops.measure.utilisation import workload_cost
 from hybrid_ops.models.zoo import load_zoo
 from hybrid_ops.workloads.batch import ClosedBatch
 from hybrid_ops.workloads.sampling import Sampling
@@ -23,13 +24,16 @@ GREEDY = ClosedBatch(
 )
 SAMPLED = GREEDY.model_copy(update={"sampling": Sampling(temperature=0.8, top_k=50, top_p=0.9, repetition_penalty=1.1)})
 BATCH = GREEDY.model_copy(update={"num_prompts": 3})
+UNREAD = {"VLLM_ATTENTION_BACKEND": "FLASHINFER", "VLLM_LOGGING_LEVEL": "INFO"}
+"""One that vLLM once read, and one that it reads."""
 
 
 def launch(model: str, folder: Path, index: int) -> LaunchRecord:
     spec = EngineSpec(model, load_zoo()[model], "cpu", VllmOffline())
     cases = [Case(spec, name, workload, Generation()) for name, workload in
              {"greedy": GREEDY, "sampled": SAMPLED, "batch": BATCH}.items()]  # fmt: skip
-    record = run_launch(Launch(spec, cases, index, cpu(), folder / f"{model}-{index}"), Terms(deadline_seconds=120))
+    launch = Launch(spec, cases, index, cpu(), folder / f"{model}-{index}", environment=UNREAD)
+    record = run_launch(launch, Terms(deadline_seconds=120))
     assert record.error is None, record.error
     assert {name: case.error for name, case in record.cases.items() if case.error} == {}
     return record
@@ -73,6 +77,14 @@ def test_counts_are_those_of_the_workload(llama: list[LaunchRecord]) -> None:
     assert batch["kv_cache_bytes"] == 3 * single["kv_cache_bytes"]
 
 
+def test_the_model_computes_in_every_step_of_a_processor(llama: list[LaunchRecord]) -> None:
+    """So what a batch costs there is as it was before steps without work were left out."""
+    batch = llama[0].cases["llama-tiny/batch"]
+    cost = workload_cost(EngineSpec("llama-tiny", load_zoo()["llama-tiny"], "cpu", VllmOffline()), BATCH, 24, "0.32")
+    assert cost is not None
+    assert batch.values["arithmetic_intensity"] == cost.total.arithmetic_intensity
+
+
 def test_times_hang_together(llama: list[LaunchRecord]) -> None:
     iterations = llama[0].cases["llama-tiny/greedy"].iterations
     assert len(iterations) == GREEDY.timed_iterations
@@ -88,6 +100,8 @@ def test_the_record_names_versions_device_and_cache_groups(nemotron: LaunchRecor
     assert facts is not None and facts.cache is not None
     assert facts.device.platform == "cpu"
     assert {"vllm", "torch", "transformers"} <= facts.versions.keys()
+    assert facts.unknown_variables == ["VLLM_ATTENTION_BACKEND"]
+    assert facts.compile_seconds is None and facts.capture_seconds is None, "eager"
     kinds = {group.kind: group.layers for group in facts.cache.groups}
     assert kinds["FullAttentionSpec"] == 1
     assert "MambaSpec" in kinds
