@@ -18,6 +18,7 @@ from hybrid_ops.measure import overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import plot_command
+from hybrid_ops.report.interchange import export_command, import_command
 from hybrid_ops.run import night_command
 from hybrid_ops.workloads import data_command
 
@@ -26,6 +27,8 @@ COMMANDS = (
     cost_command,
     history_command,
     data_command,
+    export_command,
+    import_command,
     night_command,
     overhead_command,
     plot_command,

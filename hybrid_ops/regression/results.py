@@ -33,9 +33,10 @@ class DeviceResult(BaseModel):
     name: str
     device_class: str = Field(alias="class")
     uuid: str | None
-    cores: int
-    memory_bytes: int
-    kernel: str
+    cores: int | None
+    """None, as all that follows, where the run was not made here and nobody says."""
+    memory_bytes: int | None
+    kernel: str | None
     peaks: DevicePeaks | None = None
     """Those that utilisation was measured against, where a cell needed them."""
 
