@@ -19,6 +19,7 @@ from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import comment_command, log_command, notify_command, plot_command
 from hybrid_ops.report.compare import command as compare_command
+from hybrid_ops.report.interchange import export_command, import_command
 from hybrid_ops.report.published import command as published_command
 from hybrid_ops.run import gpu_command, night_command
 from hybrid_ops.workloads import data_command
@@ -29,8 +30,10 @@ COMMANDS = (
     compare_command,
     cost_command,
     data_command,
+    export_command,
     gpu_command,
     history_command,
+    import_command,
     log_command,
     night_command,
     notify_command,

@@ -150,6 +150,16 @@ def test_published(folder: Path) -> None:
     assert "| Output gen (tok/s), 1× H100 |               output_throughput | 1066 tok/s |" in text
 
 
+def test_import_and_export(folder: Path) -> None:
+    real = ROOT / "tests" / "report" / "interchange" / "real" / "detailed.json"
+    imported = printed(folder, "import", real, "--case", "llama-tiny/chat")
+    run = Path(imported.partition(": ")[0]).parent
+    assert imported.endswith(f": 25 cells of llama-tiny/chat, from {real}\n")
+    assert json.loads(printed(folder, "export", run, "--format", "vllm-bench")) == json.loads(real.read_text())
+    assert printed(folder, "export", run, "--format", "openmetrics", "--output", "perf.txt") == "perf.txt\n"
+    assert 'hybrid_perf_value{case="llama-tiny/chat",' in (folder / "perf.txt").read_text()
+
+
 # A bad model of the zoo is named by its file, which shows that the program runs this checkout's code.
 BAD_INPUT = [
     (
@@ -172,6 +182,8 @@ BAD_INPUT = [
     (["log", "bad.json"], "bad.json: not the results.json of a run"),
     (["compare", "bad.json", "bad.json"], "bad.json: not the results.json of a run"),
     (["compare", "no-run", "bad.json"], "no-run: nothing to compare is there; "),
+    (["import", "bad.json"], "bad.json: date: a time such as 20260131-235959 is needed, not nothing; "),
+    (["export", "bad.json", "--format", "openmetrics"], "bad.json: not the results.json of a run"),
     (["overhead", "llama-9t"], "no model is named 'llama-9t'; the zoo has "),
 ]
 

@@ -19,7 +19,12 @@ ON_TOP = ("suite", "cli")
 MOST_LINES_OF_A_FUNCTION = 60
 MOST_LINES_OF_A_FILE = 300
 SHORT_FOLDERS = ("run", "plugin", "report")
-MODULES = {"junit-xml": "junit_xml", "nvidia-ml-py": "pynvml", "ruamel.yaml": "ruamel"}
+MODULES = {
+    "junit-xml": "junit_xml",
+    "nvidia-ml-py": "pynvml",
+    "prometheus-client": "prometheus_client",
+    "ruamel.yaml": "ruamel",
+}
 """The module of a distribution, where that has another name."""
 PYTEST_PLUGINS = {"pytest-xdist": "lets several processes share a run; its hook is in plugin/hooks.py"}
 """Declared distributions that pytest loads by itself, so that no line imports them, and what they are for."""

@@ -33,9 +33,10 @@ class DeviceResult(BaseModel):
     name: str
     device_class: str = Field(alias="class")
     uuid: str | None
-    cores: int
-    memory_bytes: int
-    kernel: str
+    cores: int | None
+    """None, as all that follows, where the run was not made here and nobody says."""
+    memory_bytes: int | None
+    kernel: str | None
     settings: dict[str, bool | float | str | None] = {}
     """How a GPU is set (`measure.gpu.SETTINGS`); null for what it does not tell."""
     peaks: DevicePeaks | None = None

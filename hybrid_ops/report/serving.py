@@ -29,6 +29,7 @@ RATES = (
     ("Output token throughput (tok/s):", "output_throughput"),
     ("Total Token throughput (tok/s):", "total_token_throughput"),
 )
+REQUESTS = (("Successful requests:", "completed"), ("Failed requests:", "failed"))
 COUNTED = (
     ("Benchmark duration (s):", "duration", ".2f"),
     ("Total input tokens:", "total_input_tokens", ".0f"),
@@ -100,20 +101,19 @@ def result_block(measured: MeasuredLoad) -> list[str]:
     """The block that `vllm bench serve` prints, line by line, with the percentiles that are measured here."""
     values, load = measured.values, measured.load
     lines = [" Serving Benchmark Result ".center(WIDTH, "=")]
-    lines.append(block_line("Successful requests:", f"{values['completed']:.0f}"))
-    lines.append(block_line("Failed requests:", f"{values['failed']:.0f}"))
+    lines += [block_line(label, f"{values[name]:.0f}") for label, name in REQUESTS if name in values]
     if load["max_concurrency"] != "unlimited":
         lines.append(block_line("Maximum request concurrency:", str(load["max_concurrency"])))
     if load["request_rate"] != "unlimited":
         lines.append(block_line("Request rate configured (RPS):", f"{load['request_rate']:.2f}"))
-    lines += [block_line(label, format(values[name], form)) for label, name, form in COUNTED]
+    lines += [block_line(label, format(values[name], form)) for label, name, form in COUNTED if name in values]
     lines += [block_line(label, f"{values[name]:.2f}") for label, name in RATES if name in values]
     for name, short, heading in HEADINGS:
         if f"mean_{name}_ms" in values:
             lines.append(heading.center(WIDTH, "-"))
             for statistic in ("mean", "median", "p90", "p95", "p99"):
-                label = f"{statistic.title()} {short} (ms):"
-                lines.append(block_line(label, f"{values[f'{statistic}_{name}_ms']:.2f}"))
+                if (value := values.get(f"{statistic}_{name}_ms")) is not None:  # others ask for fewer percentiles
+                    lines.append(block_line(f"{statistic.title()} {short} (ms):", f"{value:.2f}"))
     return [*lines, "=" * WIDTH]
 
 

@@ -16,10 +16,8 @@ SUMMARY_FILE = "summary.md"
 def write_summary(run: RunResults, sections: Sequence[Section], folder: Path) -> Path:
     """Write what ran where, the counts, and the sections of all reports."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    parts = [
-        f"# Performance: {counts(run.cells)}",
-        f"Run `{run.run_id}` on {run.device.name} (`{run.device.device_class}`), {run.seconds:.0f} s. {versions}.",
-    ]
+    made = f"Run `{run.run_id}` on {run.device.name} (`{run.device.device_class}`), {run.seconds:.0f} s."
+    parts = [f"# Performance: {counts(run.cells)}", f"{made} {versions}." if versions else made]
     for number, section in enumerate(sections):
         text = section_markdown(section)
         parts += [text] if number == 0 else [f"## {section.title}", text]

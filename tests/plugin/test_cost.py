@@ -25,7 +25,7 @@ def test_what_the_budget_leaves_out_is_kept_and_told(suite: Suite) -> None:
     suite.add_model("broken", arguments={"fail": {"on": "load", "how": "raise"}})
     assert suite.run("--update-baselines", "-k", "steady/ or other/").ret == 0
     suite.edit_baseline("steady", "steady/brief", "output_throughput", lambda value: value * 1.5)
-    done = suite.run("--perf-budget=1s", "-v")
+    done = suite.run("--perf-budget=0.01s", "-v")
     run = suite.results()
     assert_sums_hold(run)
     cost = run["cost"]
@@ -37,13 +37,13 @@ def test_what_the_budget_leaves_out_is_kept_and_told(suite: Suite) -> None:
     [left] = cost["left_out"]
     assert (left["engine"], left["cells"]) == ("steady", ["steady/brief-output_throughput"])
     assert left["launch_seconds"] == next(one["seconds"] for one in cost["engines"] if one["engine"] == "steady")
-    assert left["seconds_left"] < left["launch_seconds"]
+    assert left["seconds_left"] < 0, "the first launches are made whatever they take"
     done.stdout.fnmatch_lines(
         [
             "*- cost -*",
             "* of machine, 0 min of GPU (launches *, waiting for devices *, set-up and judging *)",
             "most: * in 1 launch, *; by verdict: pass *, failed-to-run *",
-            "left out: steady, 1 undecided cell: a launch takes * of the budget was left; "
+            "left out: steady, 1 undecided cell: a launch takes * and nothing of the budget was left; "
             "for one more launch of each: --perf-budget=*s",
             "engine *verdicts *launches *",
             "broken *20 failed-to-run *",
