@@ -197,10 +197,10 @@ def _attend(
     group = heads // key_heads
     scale = size**-0.5 if scale is None else scale
 
-    q = query.to(dtype).unflatten(2, (key_heads, group)).permute(0, 2, 3, 1, 4)  # [B, HK, G, T, K]
-    k = key.to(dtype).permute(0, 2, 3, 1)[:, :, None]  # [B, HK, 1, K, S]
-    v = value.to(dtype).transpose(1, 2)[:, :, None]  # [B, HK, 1, S, V]
-    scores = ((q * scale) @ k).flatten(1, 2)  # [B, H, T, S]
+    q = query.to(dtype).unflatten(2, (key_heads, group)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # [B, HK, G·T, K]
+    k = key.to(dtype).permute(0, 2, 3, 1)  # [B, HK, K, S]
+    v = value.to(dtype).transpose(1, 2)  # [B, HK, S, V]
+    scores = ((q * scale) @ k).unflatten(2, (group, queries)).flatten(1, 2)  # [B, H, T, S]
 
     device = query.device
     b = torch.arange(batch, device=device)[:, None, None, None]
@@ -210,14 +210,16 @@ def _attend(
     key_position = torch.arange(key_start, key_start + keys, device=device)
     if score_mod is not None:
         scores = score_mod(scores, b, h, query_position, key_position)
-    if mask_mod is None:
-        weights = scores.softmax(dim=-1)
-    else:
+    if mask_mod is not None:
         seen = mask_mod(b, h, query_position, key_position)
-        # The lowest finite number instead of −inf, and zeros after: a row that sees no key gives 0 instead of NaN.
-        weights = scores.masked_fill(~seen, torch.finfo(dtype).min).softmax(dim=-1).masked_fill(~seen, 0.0)
-    output = weights.unflatten(1, (key_heads, group)) @ v  # [B, HK, G, T, V]
-    return output.flatten(1, 2).transpose(1, 2).to(query.dtype)
+        # Low enough to vanish in the softmax, and finite, so that a row that sees no key is no NaN before it is zeroed.
+        hidden = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min / 2)
+        scores = scores + hidden
+    weights = scores.softmax(dim=-1).unflatten(1, (key_heads, group)).flatten(2, 3)  # [B, HK, G·T, S]
+    output = (weights @ v).unflatten(2, (group, queries)).flatten(1, 2)  # [B, H, T, V]
+    if mask_mod is not None:
+        output = output.masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)
+    return output.transpose(1, 2).to(query.dtype)
 
 
 def _offset(query: Tensor, key: Tensor, query_offset: int | Tensor | None) -> int | Tensor:

@@ -52,8 +52,9 @@ def in_segments(
     if tokens <= length:
         return layer(sequences, state)
     outputs = []
-    for start in range(0, tokens, length):
-        output, state = layer(tuple(tensor[:, start : start + length] for tensor in sequences), state)
+    # Split, not sliced: the gradient of a slice is a whole sequence of zeros with the slice's own in it, one a stretch.
+    for stretch in zip(*(tensor.split(length, dim=1) for tensor in sequences), strict=True):
+        output, state = layer(stretch, state)
         outputs.append(output)
     return torch.cat(outputs, dim=1), state
 
@@ -76,22 +77,37 @@ def from_chunks(x: Tensor, batch: int, tokens: int) -> Tensor:
 
 
 def segment_sums(log_decay: Tensor) -> Tensor:
-    """Log-decay from token j to token i of one chunk: Σ_{j < t ≤ i} g_t for i ≥ j, and −inf above the diagonal.
+    """Log-decay from token j to token i of one chunk: Σ_{j < t ≤ i} g_t for i ≥ j, and 0 above the diagonal.
 
     The `segsum` of arXiv 2405.21060, Listing 1. Each entry is summed on its own: the cheaper difference of two
     cumulative sums cancels (errors of 2e-4 in float32 at |g| ≈ 100, against 5e-7), and its factored form
-    exp(c_i)·exp(−c_j) overflows. The −inf comes *before* exp(), since masking afterwards gives NaN gradients.
+    exp(c_i)·exp(−c_j) overflows.
 
     Args:
         log_decay: [..., C], not positive, finite.
 
     Returns:
-        [..., C, C], of which exp() is the decay matrix.
+        [..., C, C].
     """
     size = log_decay.shape[-1]
-    ones = log_decay.new_ones(size, size)
-    terms = log_decay[..., :, None] * ones.tril(-1)  # [..., t, j]: g_t where t > j
-    return terms.cumsum(dim=-2) + torch.full_like(ones, -torch.inf).triu(1)
+    terms = log_decay[..., :, None] * log_decay.new_ones(size, size).tril(-1)  # [..., t, j]: g_t where t > j
+    return terms.cumsum(dim=-2)
+
+
+def segment_decays(log_decay: Tensor) -> Tensor:
+    """The decay matrix of one chunk: from token j to token i for i ≥ j, and 0 above the diagonal.
+
+    Masked after exp(), where the sums above the diagonal are 0 and their exponentials 1, so that the gradient there is
+    0 · 1. (Differences of cumulative sums would be large there: infinite exponentials, and NaN gradients. The paper's
+    −inf before exp() does as well, but exponentials of −inf take twice as long.)
+
+    Args:
+        log_decay: [..., C], not positive, finite.
+
+    Returns:
+        [..., C, C].
+    """
+    return segment_sums(log_decay).exp().tril()
 
 
 def unit_lower_inverse(strictly_lower: Tensor) -> Tensor:
@@ -151,6 +167,8 @@ def _invert(strictly_lower: Tensor) -> Tensor:
 def _forward_substitution(strictly_lower: Tensor) -> Tensor:
     """Row i of the inverse is e_i − Σ_{j < i} A_ij · row j. Matrices lie innermost, so each step is one long sweep.
 
+    A row that is known is taken from all later ones at once.
+
     Args:
         strictly_lower: [L, M, C, C].
 
@@ -160,7 +178,7 @@ def _forward_substitution(strictly_lower: Tensor) -> Tensor:
     a = strictly_lower.permute(2, 3, 0, 1).contiguous()  # [i, j, L, M]
     inverse = torch.zeros_like(a)
     inverse.diagonal(dim1=0, dim2=1).fill_(1)
-    for i in range(1, a.shape[0]):
-        # [j, 1, L, M] · [j, column, L, M], summed over the earlier rows j
-        inverse[i, :i] = -(a[i, :i, None] * inverse[:i, :i]).sum(dim=0)
+    for j in range(a.shape[0] - 1):
+        # [later row, 1, L, M] · [column, L, M]
+        inverse[j + 1 :, : j + 1].addcmul_(a[j + 1 :, j, None], inverse[j, : j + 1], value=-1)
     return inverse.permute(2, 3, 0, 1)

@@ -23,7 +23,7 @@ from hybrid_ops.layers.chunks import (
     from_chunks,
     in_segments,
     into_chunks,
-    segment_sums,
+    segment_decays,
     unit_lower_inverse,
 )
 from hybrid_ops.layers.norms import l2_normalise
@@ -203,13 +203,12 @@ def _chunked(
     q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor, memory: Tensor, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
     batch, tokens, heads = b.shape
-    q, k, v, kb, vb, g = (
-        into_chunks(x, chunk_size) for x in (q, k, v, b[..., None] * k, b[..., None] * v, g)
-    )  # [B·HV, NC, C, ...]
+    q, k, v, b, g = (into_chunks(x, chunk_size) for x in (q, k, v, b, g))  # [B·HV, NC, C, ...]
+    kb, vb = b[..., None] * k, b[..., None] * v
     memory = memory.flatten(0, 1)  # [B·HV, K, V]
 
     # 1. Decay from token j to i (Γ), from the chunk's start to i (γ), from i to the chunk's end.
-    between = segment_sums(g).exp()  # [B·HV, NC, C, C], 0 above the diagonal
+    between = segment_decays(g)  # [B·HV, NC, C, C], 0 above the diagonal
     from_start = g.cumsum(dim=-1).exp()  # [B·HV, NC, C]
     to_end = between[..., -1, :]  # [B·HV, NC, C]
 
@@ -224,11 +223,12 @@ def _chunked(
     writers = (k * to_end[..., None]).mT  # [B·HV, NC, K, C]
     chunk_decay = from_start[..., -1, None, None]  # [B·HV, NC, 1, 1]
     outputs = []
-    for c in range(v.shape[1]):
-        held, read = (readers[:, c] @ memory).split(chunk_size, dim=-2)  # each [B·HV, C, V]; β is in `held`
-        corrected = solve[:, c] @ (vb[:, c] - held)  # Ũ
-        outputs.append(torch.baddbmm(read, scores[:, c], corrected))
-        memory = torch.baddbmm(memory * chunk_decay[:, c], writers[:, c], corrected)
+    chunks = (x.unbind(dim=1) for x in (readers, solve, vb, scores, writers, chunk_decay))
+    for reader, inverse, values, score, writer, decay in zip(*chunks, strict=True):
+        held, read = (reader @ memory).split(chunk_size, dim=-2)  # each [B·HV, C, V]; β is in `held`
+        corrected = inverse @ (values - held)  # Ũ
+        outputs.append(torch.baddbmm(read, score, corrected))
+        memory = torch.baddbmm(memory * decay, writer, corrected)
     output = torch.stack(outputs, dim=1) if outputs else torch.zeros_like(v)
     return from_chunks(output, batch, tokens), memory.unflatten(0, (batch, heads))
 

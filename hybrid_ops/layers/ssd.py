@@ -11,7 +11,7 @@ N state size. The state is [B, H, P, N]. The papers' letters A, B, C, D are kept
 import torch
 from torch import Tensor
 
-from hybrid_ops.layers.chunks import LOWEST_LOG_DECAY, from_chunks, in_segments, into_chunks, segment_sums
+from hybrid_ops.layers.chunks import LOWEST_LOG_DECAY, from_chunks, in_segments, into_chunks, segment_decays
 from hybrid_ops.layers.packing import over_sequences
 from hybrid_ops.layers.precision import compute_dtype, without_autocast
 from hybrid_ops.layers.validation import (
@@ -143,8 +143,11 @@ def chunked_ssd(
     def layer(sequences: tuple[Tensor, ...], state: Tensor | None) -> tuple[Tensor, Tensor]:
         h = _first_state(sequences, state, dtype)
         batch, heads, *sizes = h.shape
+        groups = sequences[1].shape[2]
         elements = batch * heads * max(*sizes, chunk_size)
-        return in_segments(segment, sequences, h, elements=elements, chunk_size=chunk_size)
+        h = h.unflatten(1, (groups, -1)).flatten(0, 1).permute(0, 3, 1, 2)  # [B·G, N, H/G, P]
+        y, h = in_segments(segment, sequences, h, elements=elements, chunk_size=chunk_size)
+        return y, h.permute(0, 2, 3, 1).unflatten(0, (batch, groups)).flatten(1, 2)
 
     def segment(sequences: tuple[Tensor, ...], h: Tensor) -> tuple[Tensor, Tensor]:
         x_, b, c, step = (tensor.to(dtype) for tensor in sequences)
@@ -165,41 +168,42 @@ def _step(x: Tensor, b: Tensor, c: Tensor, dt: Tensor, a: Tensor, h: Tensor) -> 
 def _chunked(
     x: Tensor, b: Tensor, c: Tensor, dt: Tensor, a: Tensor, h: Tensor, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
-    batch, tokens, heads, _ = x.shape
-    group = heads // b.shape[2]
-    g = into_chunks((dt * a).clamp(min=LOWEST_LOG_DECAY), chunk_size)  # [B·H, NC, C]
-    x = into_chunks(x * dt[..., None], chunk_size)  # [B·H, NC, C, P]
-    b, c = into_chunks(b, chunk_size), into_chunks(c, chunk_size)  # [B·G, NC, C, N]
-    h = h.flatten(0, 1)  # [B·H, P, N]
+    """A stretch of tokens: x [B, T, H, P], b, c [B, T, G, N], dt [B, T, H], a [H], h [B·G, N, R, P], R = H / G.
 
-    def by_group(y: Tensor) -> Tensor:
-        """[B·H, ...] → [B·G, H/G, ...], so that B and C are used by all heads of their group without copies."""
-        return y.unflatten(0, (-1, group))
+    The heads of a group lie side by side, as they do in x, so that B and C meet all of them in one matmul.
+    """
+    batch, tokens, heads, _ = x.shape
+    group = (b.shape[2], heads // b.shape[2])
+    g = into_chunks((dt * a).clamp(min=LOWEST_LOG_DECAY), chunk_size)  # [B·H, NC, C]
+    x = into_chunks((x * dt[..., None]).unflatten(2, group), chunk_size)  # [B·G, NC, C, R, P]
+    b, c = into_chunks(b, chunk_size), into_chunks(c, chunk_size)  # [B·G, NC, C, N]
+
+    def by_token(decay: Tensor) -> Tensor:
+        """[B·H, NC, C] → [B·G, NC, C, R, 1]."""
+        return decay.unflatten(0, (-1, group[1])).movedim(1, -1)[..., None]
 
     # 1. Within a chunk (the diagonal blocks). The product CBᵀ is the same for all heads of a group.
-    between = segment_sums(g).exp()  # L: [B·H, NC, C, C], 0 above the diagonal
-    product = (c @ b.mT)[:, None]  # [B·G, 1, NC, C, C]
-    y = (product * by_group(between)).flatten(0, 1) @ x
+    between = segment_decays(g)  # L: [B·H, NC, C, C], 0 above the diagonal
+    scores = (c @ b.mT)[:, None] * between.unflatten(0, (-1, group[1]))  # [B·G, R, NC, C, C]
+    y = (scores @ x.movedim(3, 1)).movedim(1, 3)  # [B·G, NC, C, R, P]
 
-    # 2. What each chunk adds to the state: Σ_i decay(i → end) x_i b_iᵀ.
-    to_end = between[..., -1, :, None]  # [B·H, NC, C, 1]
-    weighted = by_group(x * to_end)  # [B·G, H/G, NC, C, P]
-    added = (weighted.mT @ b[:, None]).flatten(0, 1)  # [B·H, NC, P, N]
+    # 2. What each chunk adds to the state: Σ_i decay(i → end) b_i x_iᵀ.
+    to_end = by_token(between[..., -1, :])
+    added = (b.mT @ (x * to_end).flatten(3)).unflatten(3, x.shape[3:])  # [B·G, NC, N, R, P]
 
     # 3. The recurrence over chunks: the state in front of each.
-    from_start = g.cumsum(dim=-1).exp()  # [B·H, NC, C]
-    chunk_decay = from_start[..., -1, None, None]  # [B·H, NC, 1, 1]
+    from_start = by_token(g.cumsum(dim=-1).exp())
+    chunk_decay = from_start[:, :, -1:]  # [B·G, NC, 1, R, 1]
     before = []
-    for n in range(g.shape[1]):
+    for addition, decay in zip(added.unbind(dim=1), chunk_decay.unbind(dim=1), strict=True):
         before.append(h)
-        h = torch.addcmul(added[:, n], h, chunk_decay[:, n])
+        h = torch.addcmul(addition, h, decay)
 
     # 4. What the state in front of the chunk adds to its outputs (the off-diagonal blocks).
     if before:
-        states = by_group(torch.stack(before, dim=1))  # [B·G, H/G, NC, P, N]
-        read = (c[:, None] @ states.mT).flatten(0, 1)  # [B·H, NC, C, P]
-        y = torch.addcmul(y, read, from_start[..., None])
-    return from_chunks(y, batch, tokens), h.unflatten(0, (batch, heads))
+        states = torch.stack(before, dim=1).flatten(3)  # [B·G, NC, N, R·P]
+        y = torch.addcmul(y, (c @ states).unflatten(3, x.shape[3:]), from_start)
+    return from_chunks(y, batch, tokens).flatten(2, 3), h
 
 
 def _skip(y: Tensor, x: Tensor, D: Tensor | None) -> Tensor:

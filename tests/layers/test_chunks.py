@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_ops.layers.chunks import from_chunks, into_chunks, segment_sums, unit_lower_inverse
+from hybrid_ops.layers.chunks import from_chunks, into_chunks, segment_decays, segment_sums, unit_lower_inverse
 from hybrid_ops.layers.norms import l2_normalise
 from tests.layers.checks import FLOAT64
 
@@ -17,9 +17,17 @@ def test_segment_sums_are_sums_over_segments(seed, size, strength):
     for i in range(size):
         for j in range(size):
             if j > i:
-                assert sums[i, j] == -torch.inf
+                assert sums[i, j] == 0
             else:
                 assert sums[i, j].item() == pytest.approx(g[j + 1 : i + 1].sum().item(), rel=1e-12, abs=0)
+
+
+def test_decays_and_their_gradients_are_zero_above_the_diagonal():
+    g = (-1e4 * torch.rand(2, 20, dtype=torch.float64)).requires_grad_()
+    decays = segment_decays(g)
+    assert torch.equal(decays, segment_sums(g).exp() * torch.ones(20, 20).tril())
+    decays.sum().backward()
+    assert bool(g.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("strength", [1, 10, 100])

@@ -5,7 +5,8 @@ Run it by path, in a process of its own, under the interpreter whose torch is to
     python hybrid_ops/engines/layer_bench                      # the table, and with --json PATH every sample
     python hybrid_ops/engines/layer_bench --cases delta_rule/forward ssd/forward --repeats 30 --compile
 
-or ask its worker, `hybrid_ops.engines.layers_worker`, for one round at a time.
+or ask its worker, `hybrid_ops.engines.layers_worker`, for one round at a time: of a layer, ours against its peers, or of a
+kernel, everyone's forward and backward pass each by itself.
 
 How it measures. Agree first, time afterwards: each contender is held against float64, and one that is further off than
 rounding explains has no time. One thread, `OMP_WAIT_POLICY=passive` (spinning OpenMP threads on busy cores make small
@@ -18,12 +19,16 @@ in bfloat16 on a GPU, with gates in float32. Only ratios of one run mean somethi
     contender.py     what a layer and a contender are
     delta_rule.py, ssd.py, selective_scan.py, window.py
                      one layer each: its inputs, its reference, ours and its peers' calls
-    cases.py         the layers, the cases, and who takes part in each
+    attention.py, convolution.py
+                     kernels that are no layer of the table: attention's masks and score changes, the causal convolution
+    cases.py         the layers, the kernels, the cases, and who takes part in each
     packages.py      the peers' own code: whether it is installed, and how to reach it
     peers.py         for a planner: whom a layer can be compared with here
     agreement.py     contenders against float64
     timing.py        contenders against each other, interleaved
-    memory.py        the most that our forms keep alive at once
+    kernels.py       a kernel: agreed, warmed up, and timed pass by pass beside yardsticks of the device
+    clock.py         one call, from cold caches
+    memory.py        the most that a computation keeps alive at once
     tables.py        the goals, and the results as text
 
 A new layer is one file and its name in `cases.LAYERS`; a new contender is one function and one entry of its layer's
