@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import mean, median
 from typing import ClassVar
@@ -29,7 +29,7 @@ from hybrid_ops.measure.metrics import (
     rate,
     share_of_peak,
 )
-from hybrid_ops.measure.procedures.procedure import Asked, Iteration, Procedure, workload_of
+from hybrid_ops.measure.procedures.procedure import Asked, Iteration, Procedure, Summary, workload_of
 from hybrid_ops.measure.utilisation import accounted_model, utilisation_values
 from hybrid_ops.measure.values import NotAMeasurement, Value, percentiles, refuse_unmeasured
 from hybrid_ops.workloads.base import Definition
@@ -98,6 +98,11 @@ class Generation(Procedure):
     def exact_metrics(self, case: Case) -> set[str]:
         """Within a launch the kernels are the same, so all that is generated must be too."""
         return {*super().exact_metrics(case), OUTPUT_HASH.name, LEADING_TOKENS.name}
+
+    def summarize(self, case: Case, iterations: Sequence[Mapping[str, Value]]) -> Summary:
+        summary = super().summarize(case, iterations)
+        summary.values.pop(self.other_output(case).name, None)
+        return summary
 
     def iterate(self, iteration: Iteration) -> Mapping[str, Value]:
         case, workload = iteration.case, workload_of(iteration.case, ClosedBatch)
