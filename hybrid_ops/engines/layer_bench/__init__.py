@@ -5,8 +5,8 @@ Run it by path, in a process of its own, under the interpreter whose torch is to
     python hybrid_ops/engines/layer_bench                      # the table, and with --json PATH every sample
     python hybrid_ops/engines/layer_bench --cases delta_rule/forward ssd/forward --repeats 30 --compile
 
-or ask its worker, `hybrid_ops.engines.layers_worker`, for one round at a time: of a layer, ours against its peers, or of a
-kernel, everyone's forward and backward pass each by itself.
+or ask its worker, `hybrid_ops.engines.layers_worker`, for one round at a time: of a layer, ours against its peers, or
+of a kernel, the forward and backward pass of each contender by itself.
 
 How it measures. Agree first, time afterwards: each contender is held against float64, and one that is further off than
 rounding explains has no time. One thread, `OMP_WAIT_POLICY=passive` (spinning OpenMP threads on busy cores make small
