@@ -34,6 +34,7 @@ from hybrid_ops.engines.protocol import (
     LengthFigures,
     LoadFacts,
     PrefixSample,
+    RankMemory,
     serve,
 )
 
@@ -42,6 +43,7 @@ BLOCK_SIZE = 16
 NUM_BLOCKS = 1000
 MODEL_BYTES = 1_000_000
 LEADING_TOKENS = 4
+RANK = RankMemory(weights=MODEL_BYTES, cache=NUM_BLOCKS * BYTES_PER_BLOCK, graphs=0, activations=1000)
 OWN_VARIABLES = "NOOP_"
 """How variables of its environment begin that are meant for it. It reads none."""
 
@@ -50,6 +52,8 @@ class NoopWorker:
     def __init__(self) -> None:
         self.arguments: dict[str, Any] = {}
         self.step_seconds = 0.0
+        self.platform = "cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"
+        """Where it is told to run."""
 
     def load(self, model: str, arguments: dict[str, Any]) -> LoadFacts:
         self.arguments = arguments
@@ -59,7 +63,6 @@ class NoopWorker:
             slowdown *= 3
         self.step_seconds = arguments.get("step_ms", 2.0) / 1e3 * speed * slowdown
         self._fail_if_told("load")
-        platform = "cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"  # where it is told to run
         return LoadFacts(
             load_seconds=0.0,
             model_bytes=MODEL_BYTES,
@@ -73,7 +76,7 @@ class NoopWorker:
                 max_concurrency=0.0,
                 max_model_len=arguments.get("max_model_len", 0),
             ),
-            device=DeviceFacts(platform, name=None, uuid=None, memory_bytes=None, threads=None),
+            device=DeviceFacts(self.platform, name=None, uuid=None, memory_bytes=None, threads=None),
             reference_kernels=arguments.get("reference_kernels", []),
             versions={"noop": "1"},
             server=None,
@@ -105,7 +108,7 @@ class NoopWorker:
             leading_tokens=[prompt[:LEADING_TOKENS] for prompt in prompts],
             peak_blocks=math.ceil(tokens / BLOCK_SIZE) * generations,
             peak_memory_bytes=MODEL_BYTES,
-            ranks=[],
+            ranks=[] if self.platform == "cpu" else [RANK],
             kernel_choices={},
         )
 

@@ -66,6 +66,7 @@ def test_recorded_baselines_still_have_the_definition_of_their_cases() -> None:
     recorded = {
         f"{case}-{metric}": entry.definition
         for path in BASELINES.glob("*/*.yaml")
+        if path.parent.name != "published"
         for case, entry in load_schema(path, BaselineFile, 1).cases.items()
         for metric in entry.metrics
     }

@@ -131,6 +131,7 @@ def test_one_model_is_shown_in_two_engines(llama: LlamaSuite) -> None:
 
 def test_energy_is_a_metric_where_a_counter_can_be_read(llama: LlamaSuite) -> None:
     llama.pytester.makeconftest(CONFTEST + COUNTER)
+    llama.pytester._monkeypatch.setenv("FAKE_LLAMA_BENCH_REAL_TIME", "1")  # so that the counter moves as the time does
     result = llama.run("-k", "tg8", "--perf-launches=1")
     result.stdout.re_match_lines([r"case +J +J/tok +tok/J +mean W +SM MHz +covered", r"file/tg8 +.* — +100%"])
     assert "energy: RAPL's package counters, the timed iterations alone" in str(result.stdout)
@@ -144,7 +145,7 @@ def test_energy_is_a_metric_where_a_counter_can_be_read(llama: LlamaSuite) -> No
 
 def test_two_binaries_are_two_arms(llama: LlamaSuite) -> None:
     slow = llama.root / "slow-llama-bench"
-    slow.write_text(f'#!/bin/sh\nFAKE_LLAMA_BENCH_BUILD=slow FAKE_LLAMA_BENCH_RATE=2000 exec {FAKE} "$@"\n')
+    slow.write_text(f'#!/bin/sh\nFAKE_LLAMA_BENCH_BUILD=slow FAKE_LLAMA_BENCH_RATE=200 exec {FAKE} "$@"\n')
     slow.chmod(0o755)
     llama.run("-k", "file/pp32", "--perf-ab", f"--perf-arm-b=env.HYBRID_OPS_LLAMA_BENCH={slow}", "--perf-launches=1")
     [pair] = llama.results()["launches"]

@@ -24,6 +24,10 @@ def exact(*current: Value, baseline: tuple[Value, ...] = (12,)) -> Evidence:
     return Evidence(Kind.EXACT, Direction.NONE, current, baseline)
 
 
+def tokens(*current: Value, baseline: tuple[Value, ...]) -> Evidence:
+    return Evidence(Kind.EXACT, Direction.NONE, current, baseline, is_tokens=True)
+
+
 SENTENCES = [
     (exact(), Ground.NOTHING_MEASURED, "No launch was measured."),
     (noisy(), Ground.NOTHING_MEASURED, "No launch was measured."),
@@ -46,6 +50,16 @@ SENTENCES = [
     ),
     (exact(12), Ground.EXACTLY_EQUAL, "Exactly 12."),
     (exact(13), Ground.EXACTLY_DIFFERENT, "13 where the baseline has 12: an exact metric must not differ."),
+    (
+        tokens("5 7 9 4", baseline=("5 7 2 4",)),
+        Ground.TOKENS_AGREE,
+        "The first 2 tokens are the baseline's; kernels chosen by timing may round otherwise.",
+    ),
+    (
+        tokens("6 7 9 4", baseline=("5 7 2 4",)),
+        Ground.EXACTLY_DIFFERENT,
+        "6 7 9 4 where the baseline has 5 7 2 4: an exact metric must not differ.",
+    ),
     (exact(12, 13, 12), Ground.LAUNCHES_DISAGREE, "An exact metric, but the launches differ among themselves: 12, 13."),
     (
         exact(12, baseline=(12, 14)),
