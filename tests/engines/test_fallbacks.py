@@ -20,6 +20,8 @@ from tests.engines.real_engine import Engine, engine, fill, log_probabilities, r
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("vllm")
 
+pytestmark = pytest.mark.long
+
 VOCABULARY = 128
 GENERATED = 5
 # One block is 128 tokens for models with attention, and prefills are cut at 192: shorter, one, several of both.

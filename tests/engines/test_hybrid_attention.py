@@ -36,6 +36,8 @@ from tests.engines.recall import WINDOW as RECALL_WINDOW
 
 pytest.importorskip("vllm")
 
+pytestmark = pytest.mark.long
+
 ATTENTIONS = ("full", "sliding", "hybrid")
 GENERATED = 4
 BFLOAT16 = 1.5

@@ -11,6 +11,8 @@ from tests.engines.real_engine import engine, random_prompts
 
 pytest.importorskip("vllm")
 
+pytestmark = pytest.mark.long
+
 
 def test_two_processes(tmp_path: Path) -> None:
     """Heads, states and weights are divided, the one group of B and C is repeated, and the numbers stay."""

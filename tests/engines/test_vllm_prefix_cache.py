@@ -32,7 +32,7 @@ def test_float32_logits_are_those_of_an_engine_without_a_prefix_cache(tmp_path: 
         spec = EngineSpec(model, entry, "cpu", VllmOffline(), arguments=own)
         folder = tmp_path / str(caching)
         with Worker(VllmOffline.worker, folder, environment={"CUDA_VISIBLE_DEVICES": ""}) as worker:
-            load_engine(worker, spec, folder, 120)
+            load_engine(worker, spec, folder)
             answers[caching] = worker.ask(PROBE_PREFIX, 60, first=first, second=second)
     assert answers[True].found > 0
     assert answers[False].found == 0
