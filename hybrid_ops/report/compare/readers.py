@@ -3,100 +3,78 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.metrics import Direction, Kind
-from hybrid_ops.measure.procedures.serving import SERVING_METRICS, TOTAL_OUTPUT_TOKENS
+from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.history.store import History, RunFacts
 from hybrid_ops.regression.results import RESULTS_FILE, read_results
 from hybrid_ops.report.compare.sides import Key, Side, SideCell
+from hybrid_ops.report.interchange.formats import Source
+from hybrid_ops.report.interchange.vllm_bench import DETAILS_KEY, VllmBench
 from hybrid_ops.workloads.base import definition_hash
 
 BENCH_LOAD = ("num_prompts", "max_concurrency", "request_rate", "burstiness")
 """What defines a load of `vllm bench serve`, of what its result says."""
-BENCH_METRICS = [metric for metric in SERVING_METRICS if metric is not TOTAL_OUTPUT_TOKENS]
-"""What is compared of such a result, under the same names. How many tokens it generated the model may decide."""
 
 
 def read_run(source: str, store: Path) -> Side | None:
     """A run's folder or its `results.json`."""
     path = Path(source)
     path = path / RESULTS_FILE if path.is_dir() else path
-    if not path.is_file() or _bench_results(path):
+    if not path.is_file():
         return None
     run = read_results(path)
     if run.arms is not None:
         raise InputError(f"{path}: it compares two arms already; its own table says how")
-    cells = {
-        (cell.case, cell.metric): SideCell(
-            cell.unit,
-            Kind(cell.kind),
-            Direction(cell.direction),
-            tuple(cell.launches) if cell.verdict.is_measured else (),
-            cell.definition,
-            None if cell.verdict.is_measured and cell.launches else f"{cell.verdict.value}: {cell.reason}",
-        )
-        for cell in run.cells
-    }
+    cells = {(cell.case, cell.metric): _side_cell(cell, cell.definition) for cell in run.cells}
     return Side(source, run.device.device_class, run.device.platform, RunFacts.of(run), cells)
 
 
 def read_bench(source: str, store: Path) -> Side | None:
-    """What `vllm bench serve --save-result` wrote; of several results of one load, each is a launch."""
-    results = _bench_results(Path(source))
-    if not results:
+    """What `vllm bench serve --save-result` wrote; of several results of one load, each is a launch.
+
+    A model is known by its name without the owner and a load by its numbers, whatever its label and backend: so two
+    engines or two releases stand side by side.
+    """
+    path = Path(source)
+    if not path.is_file() or not _is_bench(text := path.read_text(encoding="utf-8", errors="replace")):
         return None
-    first = results[0]
-    load = {name: first.get(name) for name in BENCH_LOAD}
-    if any({name: one.get(name) for name in BENCH_LOAD} != load for one in results):
+    run = VllmBench().read(Source(path, text, "any/bench-serve", "not recorded"))
+    [documents] = run.details(DETAILS_KEY).values()
+    loads = [{name: one.get(name) for name in ("model_id", *BENCH_LOAD)} for one in documents]
+    if any(load != loads[0] for load in loads):
         raise InputError(f"{source}: results of several loads; give each its own file")
-    case = f"{str(first['model_id']).rpartition('/')[2]}/bench-serve"
-    problem = next((fault for one in results if (fault := _failed_requests(one))), None)
-    cells: dict[Key, SideCell] = {}
-    for metric in BENCH_METRICS:
-        told = [one.get(metric.name) for one in results]
-        values = tuple(value for value in told if isinstance(value, int | float) and math.isfinite(value))
-        if len(values) == len(told):
-            cells[case, metric.name] = SideCell(
-                metric.unit,
-                metric.kind,
-                metric.direction,
-                () if problem else values,
-                definition_hash(json.dumps(load, sort_keys=True)),
-                problem,
-            )
-    facts = RunFacts(source, datetime.fromtimestamp(0, UTC), {}, {}, None, {case: {"arguments": load}})
+    model = str(loads[0].pop("model_id")).rstrip("/").rpartition("/")[2]
+    case, definition = f"{model}/bench-serve", definition_hash(json.dumps(loads[0], sort_keys=True))
+    cells = {(case, cell.metric): _side_cell(cell, definition) for cell in run.cells}
+    facts = RunFacts(source, datetime.fromisoformat(run.started), {}, {}, None, {case: {"arguments": loads[0]}})
     return Side(source, "not recorded", None, facts, cells)
 
 
-def _bench_results(path: Path) -> list[dict[str, Any]]:
-    """The results in a file of `vllm bench serve`: one JSON object, or one a line. Empty for any other file."""
-    if not path.is_file():
-        return []
+def _is_bench(text: str) -> bool:
+    """Whether a file begins with a result of `vllm bench serve`."""
     try:
-        text = path.read_text(encoding="utf-8")
-        try:
-            documents = [json.loads(text)]
-        except ValueError:
-            documents = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError):
-        return []
-    documents = documents[0] if len(documents) == 1 and isinstance(documents[0], list) else documents
-    is_bench = all(isinstance(one, dict) and {"model_id", "request_throughput"} <= one.keys() for one in documents)
-    return documents if is_bench else []
+        first, _ = json.JSONDecoder().raw_decode(text.lstrip())
+    except ValueError:
+        return False
+    return isinstance(first, dict) and {"model_id", "request_throughput"} <= first.keys()
 
 
-def _failed_requests(result: dict[str, Any]) -> str | None:
-    """What is said of a load some of whose requests failed: its rates and times are those of the others."""
-    asked, completed = result.get("num_prompts"), result.get("completed")
-    if isinstance(asked, int) and isinstance(completed, int) and completed < asked:
-        return f"{asked - completed} of {asked} requests failed"
-    return None
+def _side_cell(cell: CellResult, definition: str | None) -> SideCell:
+    """A cell of a run, as one side of a comparison has it."""
+    measured = cell.verdict.is_measured and bool(cell.launches)
+    return SideCell(
+        cell.unit,
+        Kind(cell.kind),
+        Direction(cell.direction),
+        tuple(cell.launches) if measured else (),
+        definition,
+        None if measured else f"{cell.verdict.value}: {cell.reason}",
+    )
 
 
 def read_stored(source: str, store: Path) -> Side | None:
