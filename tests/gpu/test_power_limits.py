@@ -121,9 +121,12 @@ def test_limits_are_whole_watts(text: str) -> None:
 
 
 HOLDER = """
-import sys
+import signal, sys
 from hybrid_ops.engines.devices import gpus
 from hybrid_ops.measure.power_limit import power_limit
+# A shell's background job may have been told to ignore them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with power_limit(gpus()[0], 300):
     print("held", flush=True)
     sys.stdin.read()
