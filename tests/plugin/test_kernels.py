@@ -101,7 +101,7 @@ def test_a_run_prints_the_tables_and_leaves_junit_and_a_plot(kernels: Suite) -> 
 def test_a_slow_contender_is_found_by_two_arms_and_the_others_are_not(kernels: Suite) -> None:
     arm = "--perf-arm-b=arg.slow={F.conv1d: 9.0}"
     cells = "bench/conv and forward_ms and f_conv1d"
-    result = kernels.run("--perf-suite=convolution", "--perf-ab", arm, "--perf-launches=3", "-k", cells)
+    result = kernels.run("--perf-suite=convolution", "--perf-ab", arm, "-k", cells)
     assert result.ret == 1
     assert kernels.verdicts() == {"bench/conv-forward_ms@f_conv1d": "slower"}
     for pair in kernels.results()["launches"]:

@@ -8,6 +8,7 @@ import pytest
 
 from hybrid_ops.measure.metrics import Direction, Kind
 from hybrid_ops.regression.judge import Evidence, Ground, Settings, Value, judge_cell
+from hybrid_ops.regression.statistics import Noise
 
 BASELINE = (100.0, 101.0, 99.0, 100.5, 99.6)
 
@@ -71,7 +72,7 @@ SENTENCES = [
         Ground.WITHIN_TOLERANCE,
         "+0.1% (worse) after 1 launch, confidence interval -1.8% to +2.0%, "
         "within the tolerance of 2.5%: twice as much is excluded; "
-        "the tolerance is below the minimum detectable effect of 2.7%.",
+        "the tolerance is below the minimum detectable effect of 2.6%.",
     ),
     (
         pairs(0.001, -0.002, 0.0),
@@ -96,7 +97,7 @@ SENTENCES = [
         Ground.LAUNCH_AGAIN,
         "+5.0% (worse) after 1 launch, confidence interval +2.1% to +7.9%, "
         "still on both sides of the tolerance of 2.5%: launch again; "
-        "the tolerance is below the minimum detectable effect of 2.7%.",
+        "the tolerance is below the minimum detectable effect of 2.6%.",
     ),
     (
         noisy(*(102.5,) * 12),
@@ -109,7 +110,7 @@ SENTENCES = [
         Ground.BASELINE_TOO_SMALL,
         "+30.0% (worse) after 3 launches, confidence interval +25.8% to +34.3%: "
         "the baseline has too few launches (1) to show a difference from it; "
-        "the tolerance is below the minimum detectable effect of 5.0%.",
+        "the tolerance is below the minimum detectable effect of 4.4%.",
     ),
     (
         noisy(*(100.0,) * 3, tolerance=0.0),
@@ -135,6 +136,22 @@ def test_without_a_budget_the_cell_that_could_be_launched_again_says_so():
         "+5.0% (worse) after 1 launch, confidence interval +2.1% to +7.9%, still on both "
     )
     assert ", and the budget is spent; the tolerance is below" in judgement.reason
+
+
+def test_too_few_pairs_are_not_blamed_on_a_baseline():
+    judgement = judge_cell(pairs(0.7, 0.71), Settings(maximum_launches=3))
+    assert judgement.ground is Ground.BASELINE_TOO_SMALL
+    assert "the launch pairs that are allowed (--perf-launches) are too few to show a difference" in judgement.reason
+
+
+def test_noise_known_from_few_launches_is_no_reason_to_give_up():
+    """After one pair its interval is wide because the noise is hardly known; the next pairs tell of it."""
+    known = Evidence(
+        Kind.ABSOLUTE, Direction.LOWER, tolerance=0.02, pairs=(0.045,), launch_noise=Noise(0.011, degrees=1)
+    )
+    judgement = judge_cell(known, Settings(maximum_launches=8))
+    assert judgement.interval[0] < 0 < judgement.interval[1]
+    assert judgement.ground is Ground.LAUNCH_AGAIN
 
 
 def test_no_ground_is_left_out():

@@ -93,12 +93,14 @@ def estimate(evidence: Evidence, belief: Noise, settings: Settings) -> Estimate:
         worse, better = rank_sum_tail(before, after), rank_sum_tail([-v for v in before], [-v for v in after])
     noise = pooled_noise([before, after], belief)
     most = settings.most_launches(len(after))
-    quiet = Noise(min(noise.deviation, belief.deviation), noise.degrees)
+    # Each launch that is still to come tells of the noise too: the one of a first pair may be known from it alone.
+    at_last = Noise(noise.deviation, noise.degrees + most - len(after))
+    quiet = Noise(min(noise.deviation, belief.deviation), at_last.degrees)
     return Estimate(
         badness=badness,
         margin=math.log1p(evidence.tolerance),
         error=log_ratio_error(noise, session, len(before), len(after), evidence.baseline_sessions),
-        last_error=log_ratio_error(noise, session, len(before), most, evidence.baseline_sessions),
+        last_error=log_ratio_error(at_last, session, len(before), most, evidence.baseline_sessions),
         best_error=log_ratio_error(quiet, session, len(before), most, evidence.baseline_sessions),
         noise=noise.deviation,
         launches=len(after),

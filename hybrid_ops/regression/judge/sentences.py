@@ -101,6 +101,8 @@ def _where_it_lies(decision: Decision, evidence: Evidence) -> str:
             return f", still on both sides of {tolerance}: launch again"
         case Ground.BUDGET_SPENT:
             return f", still on both sides of {tolerance}, and the budget is spent"
+        case Ground.BASELINE_TOO_SMALL if evidence.pairs is not None:
+            return ": the launch pairs that are allowed (--perf-launches) are too few to show a difference"
         case Ground.BASELINE_TOO_SMALL:
             return f": the baseline has too few launches ({len(evidence.baseline)}) to show a difference from it"
     return f": the noise is too great for {tolerance}, and more launches would not help"
