@@ -205,3 +205,12 @@ def test_a_bad_option_is_named_below_the_usage(folder: Path) -> None:
     usage, *_, line = done.stderr.splitlines()
     assert usage.startswith("usage: hybrid-perf history changes ")
     assert line.startswith("hybrid-perf history changes: error: argument --least: '0' is no relative change above 0")
+
+
+def test_the_main_job_imports_the_performance_tests_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--perf", "--perf-device=cpu", "--collect-only", "-q"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    files = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    assert files and all(file.startswith("tests/perf/") for file in files)
