@@ -7,9 +7,11 @@ from pathlib import Path
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.numbers import show, show_time
 from hybrid_ops.report.page.launches import link
+from hybrid_ops.report.summary import SUMMARY_FILE
 
 NamedValues = list[tuple[str, str]]
-FOLDERS_OF_PLOTS = "plots"
+FOLDER_OF_PLOTS = "plots"
+SUFFIXES = (".csv", ".json", ".log", ".md", ".txt", ".xml")
 UNKNOWN = "not known"
 
 
@@ -48,8 +50,7 @@ def versions(run: RunResults) -> NamedValues:
 
 
 def files(folder: Path, page: Path) -> NamedValues:
-    """The other files of the run and links to them. `summary.md` is written after the page."""
-    names = [path for path in sorted(folder.glob("*")) if path.is_file() and path.suffix in (".json", ".md", ".xml")]
-    names += [path for path in sorted(folder.glob("*")) if path.is_file() and path.suffix in (".txt", ".csv")]
-    names += sorted((folder / FOLDERS_OF_PLOTS).glob("*.*"))
+    """The other files of the run and links to them. `summary.md` is there, or is written right after the page."""
+    own = {path for path in folder.glob("*") if path.is_file() and path.suffix in SUFFIXES} | {folder / SUMMARY_FILE}
+    names = [*sorted(own), *sorted((folder / FOLDER_OF_PLOTS).glob("*.*"))]
     return [(path.relative_to(folder).as_posix(), link(path, page)) for path in names]
