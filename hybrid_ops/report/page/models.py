@@ -78,10 +78,15 @@ def cache_rows(run: RunResults) -> list[CacheRow]:
             block=show(cache.bytes_per_block, "B"),
             blocks=str(cache.num_blocks),
             memory=show(cache.num_blocks * cache.bytes_per_block, "B"),
-            concurrency=f"{cache.max_concurrency:.4g} × {cache.max_model_len} tokens" if cache.max_concurrency else "—",
+            concurrency=_fitting(cache),
         )
         for name, cache in caches(run).items()
     ]
+
+
+def _fitting(cache: CacheFacts) -> str:
+    """How many sequences of the greatest length fit; `—` for an engine that does not tell."""
+    return f"{cache.max_concurrency:.4g} of {cache.max_model_len} tokens" if cache.max_concurrency else "—"
 
 
 def layer_data(run: RunResults) -> dict[str, dict[str, int]]:

@@ -161,6 +161,5 @@ def _row_of_trend(trend: CellTrend) -> Row:
         now=shown(point.text if point.value is None else point.value, series.unit),
         change=show_change(change),
         trend=trend.text,
-        note="",
         device=series.device,
     )

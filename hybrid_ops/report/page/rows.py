@@ -58,8 +58,6 @@ class Row:
     now: str
     change: str
     trend: str
-    note: str
-    """The judge's sentence, where there is something to say."""
     device: str = ""
 
     @property
@@ -116,7 +114,6 @@ def rank(verdict: str) -> int:
 
 def row_of(cell: CellResult, trend: CellTrend | None) -> Row:
     """The row of a cell of a run."""
-    is_quiet = cell.verdict is Verdict.PASS and not cell.is_ungated
     return Row(
         case=cell.case,
         metric=cell.metric,
@@ -125,7 +122,6 @@ def row_of(cell: CellResult, trend: CellTrend | None) -> Row:
         now=shown(cell.value, cell.unit),
         change="" if cell.verdict is Verdict.CHANGED else show_change(cell.change),
         trend="" if trend is None else trend.text,
-        note="" if is_quiet else cell.reason,
     )
 
 

@@ -44,9 +44,17 @@ def night_of(number: int) -> RunResults:
         cell("1 2 3", "llama-tiny/short", metric="leading_tokens", unit="", kind="exact", direction="none"),
     ]  # fmt: skip
     engine = "0.33.0" if is_slow else "0.32.0"
-    started = {**launch("llama-tiny", {"max_num_seqs": 64}), "conditions": {"foreign_cpu_share": 0.02},
-               "cases": {"llama-tiny/short": {"values": {"prefill_arithmetic_intensity": 30.0, "prefill_flops_per_second": 5e9,
-                                                          "decode_arithmetic_intensity": 0.5, "decode_flops_per_second": 1e9}}}}  # fmt: skip
+    phases = {
+        "prefill_arithmetic_intensity": 30.0,
+        "prefill_flops_per_second": 5e9,
+        "decode_arithmetic_intensity": 0.5,
+        "decode_flops_per_second": 1e9,
+    }
+    started = {
+        **launch("llama-tiny", {"max_num_seqs": 64}),
+        "conditions": {"foreign_cpu_share": 0.02},
+        "cases": {"llama-tiny/short": {"values": phases}},
+    }
     return RunResults.model_validate(results(number, cells, versions={"vllm": engine}, launches=[started]))
 
 
