@@ -20,6 +20,7 @@ from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import comment_command, log_command, notify_command, plot_command
 from hybrid_ops.report.compare import command as compare_command
 from hybrid_ops.report.interchange import export_command, import_command
+from hybrid_ops.report.page import command as report_command
 from hybrid_ops.report.published import command as published_command
 from hybrid_ops.run import gpu_command, night_command
 from hybrid_ops.workloads import data_command
@@ -40,6 +41,7 @@ COMMANDS = (
     overhead_command,
     plot_command,
     published_command,
+    report_command,
 )
 BAD_INPUT = 2
 """The exit code for bad input, unless a subcommand has another."""

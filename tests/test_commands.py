@@ -181,6 +181,8 @@ BAD_INPUT = [
     (["published", "--baselines", "nowhere"], "nowhere/published: no published document is there"),
     (["log", "bad.json"], "bad.json: not the results.json of a run"),
     (["compare", "bad.json", "bad.json"], "bad.json: not the results.json of a run"),
+    (["report", "bad.json"], "bad.json: not the results.json of a run"),
+    (["report", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["compare", "no-run", "bad.json"], "no-run: nothing to compare is there; "),
     (["import", "bad.json"], "bad.json: date: a time such as 20260131-235959 is needed, not nothing; "),
     (["export", "bad.json", "--format", "openmetrics"], "bad.json: not the results.json of a run"),

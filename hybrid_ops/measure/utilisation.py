@@ -53,28 +53,43 @@ def utilisation_values(
 ) -> dict[str, Value]:
     """The metrics of one iteration, from its sample, the facts of its launch and the device's peaks.
 
-    Shares are in percent. Without known peaks only the arithmetic intensity is given, and nothing for a model that
-    cannot be accounted for.
+    Shares are in percent. Without known peaks only what the model did is given, and nothing for a model that cannot be
+    accounted for.
     """
     version = facts.versions.get("vllm", LATEST_ENGINE)
     cost = workload_cost(spec, workload, sample.model_steps, version)
     if cost is None:
         return {}
+    devices = math.prod(
+        spec.engine_arguments.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data")
+    )
     values: dict[str, Value] = {"arithmetic_intensity": cost.total.arithmetic_intensity}
+    values |= phase_values(cost, sample, devices)
     if peaks is not None:
-        used = utilisation(
-            cost,
-            sample.elapsed_seconds,
-            peaks,
-            devices=math.prod(
-                spec.engine_arguments.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data")
-            ),
-            dtype=spec.layer_stack().dtype,
-        )
+        used = utilisation(cost, sample.elapsed_seconds, peaks, devices=devices, dtype=spec.layer_stack().dtype)
         values |= {
             "mfu": 100 * used.mfu,
             "mbu": 100 * used.mbu,
             "roofline_share": 100 * used.roofline_share,
             "roofline_ms": 1e3 * used.bound_seconds,
         }
+    return values
+
+
+def phase_values(cost: GenerationCost, sample: GenerationSample, devices: int) -> dict[str, Value]:
+    """Where prefill and decode stand in a roofline: FLOPs a byte moved, and FLOP/s of each of `devices` devices.
+
+    The phases last as long as for their throughput (`procedures.generation`): the prefill until the last request's
+    first token, the decode from the first request's first token to the last token.
+    """
+    arrivals = [request.token_arrivals for request in sample.requests if request.token_arrivals]
+    if not arrivals:
+        return {}
+    first, last = [times[0] for times in arrivals], [times[-1] for times in arrivals]
+    spans = {"prefill": (cost.prefill, max(first)), "decode": (cost.decode, max(last) - min(first))}
+    values: dict[str, Value] = {}
+    for name, (phase, seconds) in spans.items():
+        if seconds > 0 and phase.flops.total > 0:
+            values[f"{name}_arithmetic_intensity"] = phase.arithmetic_intensity
+            values[f"{name}_flops_per_second"] = phase.flops.total / seconds / devices
     return values

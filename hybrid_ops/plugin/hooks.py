@@ -40,6 +40,7 @@ from hybrid_ops.regression.cells import Cell
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report import Told, write_reports
+from hybrid_ops.report.page.report import PAGE_FILE
 from hybrid_ops.report.render import terminal_lines
 from hybrid_ops.report.report import Style
 from hybrid_ops.report.table import counts
@@ -212,6 +213,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         )
     terminalreporter.write_line(f"{counts(results.cells)} in {results.seconds:.0f} s")
     terminalreporter.write_line(f"results: {config.stash[FOLDER] / RESULTS_FILE}")
+    if (page := config.stash[FOLDER] / PAGE_FILE).is_file():
+        terminalreporter.write_line(f"page: {os.path.relpath(page)}")
 
 
 def _write_section(reporter: pytest.TerminalReporter, told: Told, separator: str, is_verbose: bool) -> None:

@@ -15,6 +15,7 @@ from hybrid_ops.report.junit import JUnit
 from hybrid_ops.report.kernels import KernelTables
 from hybrid_ops.report.layers import LayerTables
 from hybrid_ops.report.llama_bench import LlamaBenchTables
+from hybrid_ops.report.page.report import Page
 from hybrid_ops.report.power_limits import PowerLimits
 from hybrid_ops.report.published.beside import PublishedBeside
 from hybrid_ops.report.report import Report, Section
@@ -38,6 +39,7 @@ REPORTS: tuple[Report, ...] = (
     PublishedBeside(),
     CostReport(),
     JUnit(),
+    Page(),
 )
 """The reports that ship with the suite, in the order in which they are shown."""
 

@@ -27,6 +27,7 @@ from hybrid_ops.regression.history.nights import SERVING_SUITE
 from hybrid_ops.regression.history.store import History
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
 from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.report.page.report import page_line
 from hybrid_ops.report.summary import SUMMARY_FILE
 from hybrid_ops.run.budget import Budget
 
@@ -228,6 +229,7 @@ class Night:
         if (folder / SUMMARY_FILE).is_file():
             self.findings.summaries.append(folder / SUMMARY_FILE)
         self._keep(results, part.suite)
+        print(page_line(results, folder, self.options.history), flush=True)
 
     def _problem(self, ended: int) -> str | None:
         """Why a run that ended so was not measured to its end; None where it was."""

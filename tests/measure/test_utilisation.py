@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.engines.devices import Device
-from hybrid_ops.engines.protocol import DeviceFacts, GenerationSample, LoadFacts
+from hybrid_ops.engines.protocol import DeviceFacts, GeneratedRequest, GenerationSample, LoadFacts
 from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.engines.vllm_offline import VllmOffline
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.peaks import has_peaks, run_peaks
-from hybrid_ops.measure.utilisation import utilisation_values
+from hybrid_ops.measure.utilisation import phase_values, utilisation_values
 from hybrid_ops.models.cost import generation_cost
 from hybrid_ops.models.devices import DevicePeaks, find_device
 from hybrid_ops.models.zoo import load_zoo
@@ -82,6 +82,23 @@ def test_the_weights_count_once_for_each_step_of_the_engine() -> None:
     assert extra > 0
     assert chunked["mbu"] - whole["mbu"] == pytest.approx(100 * extra / 0.5 / 1e10)
     assert chunked["mfu"] == whole["mfu"]
+
+
+def test_each_phase_has_its_place_in_the_roofline() -> None:
+    cost = generation_cost(spec("llama-tiny").layer_stack(), 2, 100, 3)
+    requests = [GeneratedRequest([0.1, 0.3, 0.5]), GeneratedRequest([0.2, 0.4, 0.6])]
+    sample = GenerationSample(0.6, 200, 0, requests, [], 3, "", [], 0, 1, [], {})
+    seen = phase_values(cost, sample, devices=2)
+    assert seen["prefill_arithmetic_intensity"] == cost.prefill.flops.total / cost.prefill.bytes.total
+    assert seen["prefill_flops_per_second"] == pytest.approx(cost.prefill.flops.total / 0.2 / 2)
+    assert seen["decode_arithmetic_intensity"] == cost.decode.flops.total / cost.decode.bytes.total
+    assert seen["decode_flops_per_second"] == pytest.approx(cost.decode.flops.total / (0.6 - 0.1) / 2)
+
+
+def test_one_token_has_no_decode() -> None:
+    cost = generation_cost(spec("llama-tiny").layer_stack(), 1, 100, 1)
+    sample = GenerationSample(0.1, 100, 0, [GeneratedRequest([0.1])], [], 1, "", [], 0, 1, [], {})
+    assert {name.partition("_")[0] for name in phase_values(cost, sample, devices=1)} == {"prefill"}
 
 
 def test_a_step_without_work_reads_no_weights() -> None:

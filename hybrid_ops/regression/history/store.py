@@ -49,7 +49,8 @@ class Point:
     launches: int
     verdict: str
     baseline: Value | None = None
-    """What it was compared with."""
+    tolerance: float | None = None
+    """What it was compared with, and how far apart the two may be."""
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,9 @@ class History:
         """
         with self._errors():
             rows = self._connection.execute(
-                "SELECT name, point.started AS at, value, text, launches, verdict, baseline "
+                "SELECT name, point.started AS at, value, text, launches, verdict, baseline, tolerance "
                 "FROM point JOIN run ON run.id = run WHERE series = :series AND point.started < :before "
-                "UNION ALL SELECT name, started, NULL, NULL, 0, :gap, NULL FROM run WHERE problem IS NOT NULL "
+                "UNION ALL SELECT name, started, NULL, NULL, 0, :gap, NULL, NULL FROM run WHERE problem IS NOT NULL "
                 "AND suite IN (SELECT suite FROM point JOIN run ON run.id = run WHERE series = :series) "
                 "AND started > (SELECT min(started) FROM point WHERE series = :series) AND started < :before "
                 "ORDER BY at DESC, name DESC LIMIT :last",

@@ -38,7 +38,9 @@ def test_an_imported_file_is_a_run_for_everything_else(here: Path, capsys: pytes
     path = Path(first.partition(":")[0])
     assert first == f"{path}: 25 cells of llama-tiny/chat-c2, from {DETAILED}"
     assert "15 cells of llama-tiny/openai-c2-50rps" in second
-    assert {file.name for file in path.parent.iterdir()} == {"results.json", "summary.md", "serving.txt", "junit.xml"}
+    assert {file.name for file in path.parent.iterdir()} == {
+        *("results.json", "summary.md", "serving.txt", "junit.xml", "report.html"),
+    }
     assert read_results(path).device.device_class == "cpu-x"
     assert command("history", "add", path, "--store", "h.sqlite") == 0
     assert command("history", "show", "--store", "h.sqlite", "--metric", "completed", "--device", "cpu-x") == 0

@@ -1,0 +1,172 @@
+"""The rows of the page's table, worst first, and what a reader does about the bad ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hybrid_ops.measure.values import Value
+from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.results import RunResults
+from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.report.commands import accept, measure_again
+from hybrid_ops.report.numbers import show, show_change
+from hybrid_ops.report.page.trends import CellTrend
+
+WORST_FIRST = (
+    Verdict.SLOWER,
+    Verdict.CHANGED,
+    Verdict.UNEXPECTED_SUCCESS,
+    Verdict.FAILED_TO_RUN,
+    Verdict.INVALID_ENVIRONMENT,
+    Verdict.INCONCLUSIVE,
+    Verdict.FASTER,
+    Verdict.EXPECTED_FAILURE,
+    Verdict.MISSING_BASELINE,
+    Verdict.PASS,
+)
+MEANINGS = {
+    Verdict.SLOWER: "worse than the baseline by more than the tolerance",
+    Verdict.CHANGED: "an exact metric differs from the baseline",
+    Verdict.UNEXPECTED_SUCCESS: "a known failure that works now",
+    Verdict.FAILED_TO_RUN: "the engine died, hung or gave no measurement",
+    Verdict.INVALID_ENVIRONMENT: "the machine was not fit to measure",
+    Verdict.INCONCLUSIVE: "the noise still hides the answer",
+    Verdict.FASTER: "better than the baseline by more than the tolerance",
+    Verdict.EXPECTED_FAILURE: "a known failure",
+    Verdict.MISSING_BASELINE: "nothing to compare with",
+    Verdict.PASS: "within the tolerance",
+}
+BAD = ("failed", "error")
+"""The outcomes that ask for a reader."""
+MOST_CONCERNS = 30
+"""How many bad things are listed above the table, which has them all."""
+MOST_LETTERS = 40
+"""Of a text value, such as token ids, in the table."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell, as the table shows it."""
+
+    case: str
+    metric: str
+    verdict: str
+    """A verdict, or what the history has in its place."""
+    baseline: str
+    now: str
+    change: str
+    trend: str
+    device: str = ""
+
+    @property
+    def model(self) -> str:
+        """Without the engine's configuration: `sorter` of `sorter@insertion/thousand`."""
+        return self.case.partition("/")[0].partition("@")[0]
+
+    @property
+    def workload(self) -> str:
+        return self.case.partition("/")[2]
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Cells that are bad for one reason, and what to do about them."""
+
+    verdict: Verdict
+    cells: list[str]
+    reason: str
+    again: str | None
+    accept: str | None
+    log: str | None = None
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many cells have a verdict."""
+
+    verdict: str
+    count: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the filters offer."""
+
+    models: list[str] = field(default_factory=list)
+    workloads: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+
+
+def worst_first(cells: Iterable[CellResult]) -> list[CellResult]:
+    """Cells by verdict, the worst first; of one verdict those that are further from their baseline first."""
+    return sorted(cells, key=lambda cell: (rank(cell.verdict), -abs(cell.change or 0.0)))
+
+
+def rank(verdict: str) -> int:
+    """The place of a verdict among all, 0 for the worst; a gap of the history stands among what has no value."""
+    return WORST_FIRST.index(Verdict(verdict)) if verdict in WORST_FIRST else WORST_FIRST.index(Verdict.FAILED_TO_RUN)
+
+
+def row_of(cell: CellResult, trend: CellTrend | None) -> Row:
+    """The row of a cell of a run."""
+    return Row(
+        case=cell.case,
+        metric=cell.metric,
+        verdict=cell.verdict.value,
+        baseline=shown(cell.baseline, cell.unit),
+        now=shown(cell.value, cell.unit),
+        change="" if cell.verdict is Verdict.CHANGED else show_change(cell.change),
+        trend="" if trend is None else trend.text,
+    )
+
+
+def shown(value: Value | None, unit: str) -> str:
+    """A value for the table: a long text cut short."""
+    text = show(value, unit)
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
+
+
+def concerns(run: RunResults, logs: dict[str, str]) -> list[Concern]:
+    """The bad cells of a run, worst first, those of one verdict and reason together.
+
+    `logs` are links to the engines' logs by what the results call them.
+    """
+    grouped: dict[tuple[Verdict, str], list[CellResult]] = {}
+    for cell in worst_first(run.cells):
+        if cell.verdict.outcome in BAD and not cell.recorded:
+            grouped.setdefault((cell.verdict, cell.reason), []).append(cell)
+    return [
+        Concern(
+            verdict,
+            [f"{cell.case} {cell.metric}" for cell in cells],
+            reason,
+            measure_again(run, cells),
+            accept(run, cells),
+            next((logs[cell.log] for cell in cells if cell.log in logs), None),
+        )
+        for (verdict, reason), cells in grouped.items()
+    ]
+
+
+def counts(verdicts: Sequence[str]) -> list[Count]:
+    """How many cells have each verdict, the worst first."""
+    counted = Counter(verdicts)
+    names = sorted(counted, key=rank)
+    meanings = {verdict.value: meaning for verdict, meaning in MEANINGS.items()}
+    return [Count(name, counted[name], meanings.get(name, "the newest run left no results")) for name in names]
+
+
+def choices(rows: Sequence[Row]) -> Choices:
+    """What the filters of these rows offer, in order of the alphabet; verdicts the worst first."""
+    return Choices(
+        models=sorted({row.model for row in rows}),
+        workloads=sorted({row.workload for row in rows}),
+        metrics=sorted({row.metric for row in rows}),
+        verdicts=[count.verdict for count in counts([row.verdict for row in rows])],
+        devices=sorted({row.device for row in rows}),
+    )
