@@ -5,6 +5,7 @@
     hooks.py      what pytest calls with `--perf`
     fixtures.py   the cells and cases of testcases
     progress.py   what the terminal shows while a run goes on
+    terminal.py   what it shows at the end
     state.py      what is kept of a session
     marks.py      the marks of performance tests
 

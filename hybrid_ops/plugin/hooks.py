@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,19 +35,14 @@ from hybrid_ops.plugin.state import (
     is_controller,
     is_worker,
 )
+from hybrid_ops.plugin.terminal import NEEDS_GPU, without_explained, write_report, write_skips
 from hybrid_ops.regression.cells import Cell
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
-from hybrid_ops.regression.verdicts import Verdict
-from hybrid_ops.report import Told, write_reports
-from hybrid_ops.report.page.report import PAGE_FILE
-from hybrid_ops.report.render import terminal_lines
-from hybrid_ops.report.report import Style
-from hybrid_ops.report.table import counts
+from hybrid_ops.report import write_reports
 from hybrid_ops.run.run import PerfRun
 
 __all__ = ["measured_case", "measured_claims"]
 """The fixtures that pytest finds here."""
-COLOURS = {Style.GOOD: "green", Style.BAD: "red", Style.WARNING: "yellow"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -170,7 +164,7 @@ def _lacks_gpu(item: pytest.Item) -> bool:
 
 
 def _no_gpu() -> str:
-    return f"needs a GPU: {why_no_gpu()}"
+    return f"{NEEDS_GPU}: {why_no_gpu()}"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -196,34 +190,12 @@ def _results(config: pytest.Config) -> RunResults | None:
     return None if folder is None or not (folder / RESULTS_FILE).exists() else read_results(folder)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """The report of the run, after what pytest itself says of the testcases that the report does not explain."""
+    with without_explained(terminalreporter, is_verbose=config.option.verbose > 0):
+        yield
+    write_skips(terminalreporter)
     results = _results(config)
-    if results is None or not results.cells:
-        return
-    is_first = True
-    for told in config.stash[TOLD]:
-        _write_section(terminalreporter, told, "=" if is_first else "-", config.option.verbose > 0)
-        is_first = False
-    missing = sum(result.verdict is Verdict.MISSING_BASELINE for result in results.cells)
-    if missing and results.update is None:
-        terminalreporter.write_line(
-            f"{missing} cells have no baseline for {results.device.device_class}: "
-            "record them with pytest --perf --update-baselines",
-            yellow=True,
-        )
-    terminalreporter.write_line(f"{counts(results.cells)} in {results.seconds:.0f} s")
-    terminalreporter.write_line(f"results: {config.stash[FOLDER] / RESULTS_FILE}")
-    if (page := config.stash[FOLDER] / PAGE_FILE).is_file():
-        terminalreporter.write_line(f"page: {os.path.relpath(page)}")
-
-
-def _write_section(reporter: pytest.TerminalReporter, told: Told, separator: str, is_verbose: bool) -> None:
-    """What one report says, and under it the files that it wrote or why it could not."""
-    if told.section is not None:
-        reporter.section(told.section.title, sep=separator)
-        for line, style in terminal_lines(told.section, is_verbose):
-            reporter.write_line(line, **({COLOURS[style]: True} if style in COLOURS else {}))
-        for path in told.files:
-            reporter.write_line(os.path.relpath(path))
-    if told.problem is not None:
-        reporter.write_line(told.problem, red=True)
+    if results is not None and results.cells:
+        write_report(terminalreporter, config, results)

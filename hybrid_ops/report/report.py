@@ -61,7 +61,17 @@ class Table:
     shown: Shown = Shown.ALWAYS
 
 
-Block = Lines | Preformatted | Table
+@dataclass(frozen=True)
+class Command:
+    """A command that the reader can give next."""
+
+    purpose: str
+    """`measure again`"""
+    command: str
+    shown: Shown = Shown.ALWAYS
+
+
+Block = Lines | Preformatted | Table | Command
 
 
 @dataclass(frozen=True)

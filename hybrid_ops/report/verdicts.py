@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from hybrid_ops.regression.results import RunResults
-from hybrid_ops.report.report import Block, Lines, Report, Section, Shown, Style, Table
-from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, reason_lines, result_rows
+from hybrid_ops.report.causes import Cause, causes
+from hybrid_ops.report.commands import accept, measure_again
+from hybrid_ops.report.report import Block, Command, Lines, Report, Section, Shown, Style, Table
+from hybrid_ops.report.table import ARM_COLUMNS, COLUMNS, result_rows
 
 STYLES = {
     "passed": Style.GOOD,
@@ -37,6 +40,27 @@ class Verdicts(Report):
                     [STYLES[verdict.outcome] for _, verdict in rows],
                     shown,
                 ),
-                Lines(reason_lines(run.cells, every_cell), shown=shown),
             ]
+            for cause in causes(run.cells, every_cell):
+                blocks += _told(run, cause, shown)
         return Section("performance", [*blocks, Lines(notes)])
+
+
+def _told(run: RunResults, cause: Cause, shown: Shown) -> list[Block]:
+    """A cause in one block: what and why, where the engine's log is, and the commands that come next."""
+    blocks: list[Block] = [Lines([cause.text], STYLES[cause.verdict.outcome], shown)]
+    if not cause.is_bad:
+        return blocks
+    logs = list(dict.fromkeys(_from_here(cell.log) for cell in cause.cells if cell.log is not None))
+    if logs:
+        more = f" (and {len(logs) - 1} more)" if len(logs) > 1 else ""
+        blocks.append(Lines([f"    engine log: {logs[0]}{more}"], shown=shown))
+    for purpose, command in (("measure again", measure_again), ("accept, if it is intended", accept)):
+        if (line := command(run, cause.cells)) is not None:
+            blocks.append(Command(purpose, line, shown))
+    return blocks
+
+
+def _from_here(path: str) -> str:
+    """A path below the current folder as seen from there; another one as it is."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path

@@ -204,9 +204,7 @@ def _short(value: Value | None) -> Value | None:
 def _where_it_changes(values: Sequence[Any]) -> list[list[Any]]:
     """(position, baseline, tolerance) wherever it is another than the night before."""
     return [
-        [position, *value]
-        for position, value in enumerate(values)
-        if position == 0 or value != values[position - 1]
+        [position, *value] for position, value in enumerate(values) if position == 0 or value != values[position - 1]
     ]
 
 

@@ -123,7 +123,8 @@ def test_roofline_and_conditions_are_drawn_with_their_axes(browser: Chrome, page
 def test_pairs_of_arms_are_drawn_as_changes(browser: Chrome, tmp_path: Path) -> None:
     arm = {"interpreter": "python", "environment": {}, "arguments": {}}
     paired = cell(2.2, compared_with="arm a", baseline=2.0, tolerance=0.05, launches=[2.2, 2.2],
-                  baseline_launches=[2.0, 2.0], log_ratios=[0.1, 0.2], interval=[0.05, 0.25], verdict="slower", reason="worse")  # fmt: skip
+                  baseline_launches=[2.0, 2.0], log_ratios=[0.1, 0.2], interval=[0.05, 0.25],
+                  verdict="slower", reason="worse")  # fmt: skip
     run = RunResults.model_validate(results(0, [paired], arms=[{"name": name, **arm} for name in "ab"]))
     show(browser, write_page(run, tmp_path, tmp_path / PAGE_FILE, None))
     open_cell(browser, "llama-tiny/decode", "itl_ms.median")

@@ -1,0 +1,85 @@
+"""What a run found, cause by cause: cells that one engine made worse together are told once, the worst causes first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hybrid_ops.measure.metrics import Kind
+from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.verdicts import Verdict
+
+SEVERITY = (
+    Verdict.SLOWER,
+    Verdict.CHANGED,
+    Verdict.UNEXPECTED_SUCCESS,
+    Verdict.FAILED_TO_RUN,
+    Verdict.INVALID_ENVIRONMENT,
+    Verdict.INCONCLUSIVE,
+    Verdict.EXPECTED_FAILURE,
+    Verdict.FASTER,
+    Verdict.MISSING_BASELINE,
+    Verdict.PASS,
+)
+"""The verdicts, worst first."""
+WHOLE_CASE = (Verdict.FAILED_TO_RUN, Verdict.EXPECTED_FAILURE, Verdict.INVALID_ENVIRONMENT)
+"""Verdicts of a whole case, whose cells share one reason."""
+MOVE_TOGETHER = (Verdict.SLOWER, Verdict.FASTER, Verdict.INCONCLUSIVE)
+"""Verdicts that the times and rates of an engine get together, because the same launches measure them."""
+MOST_NAMES = 6
+"""How many cells or cases of a cause are named; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Cells with one verdict for one cause."""
+
+    verdict: Verdict
+    cells: tuple[CellResult, ...]
+    """The one that moved most comes first: its reason stands for all."""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether testcases fail of it."""
+        return self.verdict.outcome in ("failed", "error")
+
+    @property
+    def text(self) -> str:
+        """`slower: llama-tiny/short-p99_itl_ms (and 16 more of llama-tiny): +63.6% (worse) after 8 launches, …`."""
+        first = self.cells[0]
+        if self.verdict in WHOLE_CASE:
+            names = list(dict.fromkeys(cell.case for cell in self.cells))
+        elif len({cell.reason for cell in self.cells}) == 1:
+            names = [cell.cell for cell in self.cells]
+        else:
+            names = [f"{first.cell} (and {len(self.cells) - 1} more of {engine_of(first)})"]
+        if len(names) > MOST_NAMES:
+            names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
+        return f"{self.verdict.value}: {', '.join(names)}: {first.reason}"
+
+
+def engine_of(cell: CellResult) -> str:
+    """The model of a cell, with its configuration: cells of one are measured by the same launches."""
+    return cell.case.partition("/")[0]
+
+
+def causes(results: Sequence[CellResult], every_cell: bool = False) -> list[Cause]:
+    """The causes that ask for a look, worst first. With `every_cell`, cells share one where the reason is the same."""
+    groups: dict[tuple[Verdict, str], list[CellResult]] = {}
+    for result in results:
+        if result.verdict in (Verdict.PASS, Verdict.MISSING_BASELINE) or result.recorded:
+            continue
+        of = result.reason
+        if not every_cell and result.verdict is Verdict.INVALID_ENVIRONMENT:
+            of = "the machine"
+        elif not every_cell and result.verdict in MOVE_TOGETHER and result.kind != Kind.EXACT:
+            of = engine_of(result)
+        groups.setdefault((result.verdict, of), []).append(result)
+    found = [Cause(verdict, tuple(sorted(cells, key=_moved, reverse=True))) for (verdict, _), cells in groups.items()]
+    return sorted(found, key=lambda cause: SEVERITY.index(cause.verdict))
+
+
+def _moved(cell: CellResult) -> float:
+    """How far a cell moved, either way, as a log-ratio."""
+    return abs(math.log1p(cell.change)) if cell.change is not None and cell.change > -1 else 0.0
