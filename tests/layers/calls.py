@@ -83,9 +83,7 @@ def recurrent_call(draw, form: str, paper: Callable, arguments: dict[str, Any], 
     arguments["initial_state"] = draw(st.sampled_from([None, state]))
     in_order = [arguments[name] for name in arguments if name in ("query", "key", "value", "x", "u", "B", "C")]
     options = {
-        name: value
-        for name, value in arguments.items()
-        if name not in ("query", "key", "value", "x", "u", "B", "C")
+        name: value for name, value in arguments.items() if name not in ("query", "key", "value", "x", "u", "B", "C")
     }
     if form == "chunked":
         arguments["chunk_size"] = draw(st.integers(1, 6))

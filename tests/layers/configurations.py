@@ -17,15 +17,10 @@ wide_epsilons = st.sampled_from([1e-6, 1e-2, 0.3])
 """Hidden states here are about 1, so that each of these gives other logits."""
 limits = st.sampled_from([(0.0, float("inf")), (0.4, 0.9), (0.0, 0.5), (0.8, float("inf"))])
 """Of the time step, which is about 1: some that are met from below, from above, and not at all."""
-ropes = st.builds(lambda theta: {"rope_type": "default", "rope_theta": theta}, st.sampled_from([10.0, 1e4]))
-ropes |= st.builds(
-    lambda theta, factor: {"rope_type": "linear", "rope_theta": theta, "factor": factor},
-    st.sampled_from([10.0, 1e4]),
-    st.sampled_from([2.0, 8.0]),
-)
-long_ropes = ropes | st.builds(
-    lambda scaling, theta: scaling | {"rope_theta": theta}, llama3, st.sampled_from([10.0, 1e4])
-)
+thetas, factors = st.floats(5.0, 1e4), st.floats(1.5, 8.0)
+ropes = st.fixed_dictionaries({"rope_type": st.just("default"), "rope_theta": thetas})
+ropes |= st.fixed_dictionaries({"rope_type": st.just("linear"), "rope_theta": thetas, "factor": factors})
+long_ropes = ropes | st.builds(lambda scaling, theta: scaling | {"rope_theta": theta}, llama3, thetas)
 
 
 def partial(rope: Fields, share: float) -> Fields:
