@@ -211,7 +211,7 @@ KINDS: dict[str, st.SearchStrategy[Fields]] = {
         rms_norm_eps=wide_epsilons,
         rope_parameters=ropes,
         sliding_window=st.sampled_from([3, 5]),
-        mamba_d_state=st.sampled_from([3, 6]),
+        mamba_d_state=st.integers(2, 6),
     ),
 }
 

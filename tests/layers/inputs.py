@@ -9,6 +9,7 @@ exactly 2, and decays from none to total.
 from dataclasses import dataclass, replace
 
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -22,6 +23,11 @@ tests have more than one segment, and segments more than one chunk."""
 KEY_REGIMES = ("random", "near-identical", "some-zero", "one-hot", "large", "tiny")
 STRENGTH_REGIMES = ("below-one", "up-to-two", "edges")
 DECAY_REGIMES = ("none", "weak", "medium", "strong", "mixed", "resets")
+
+
+def examples(quick: int) -> settings:
+    """For a costly property: this many examples in the quick profile of 60, as large a share of the thorough one."""
+    return settings(max_examples=max(settings().max_examples * quick // 60, 1))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hybrid_ops.layers import blocks, language_model, mixers
 from hybrid_ops.layers.language_model import from_config
 from tests.layers.checks import expect, relative_error
 from tests.layers.configurations import KINDS, Fields, build, build_reference, for_twin
+from tests.layers.inputs import examples
 from tests.layers.test_models import DEEP, shaken
 from tests.models.twins import twin_weights
 
@@ -48,11 +49,11 @@ class Recorder:
         return value
 
 
-def drawn(kind: str, examples: int = 60) -> list[Fields]:
+def drawn(kind: str, count: int = 50) -> list[Fields]:
     """The same examples each time."""
     found: list[Fields] = []
 
-    @settings(max_examples=examples, derandomize=True, database=None)
+    @settings(max_examples=count, derandomize=True, database=None)
     @given(KINDS[kind])
     def draw(fields: Fields) -> None:
         found.append(fields)
@@ -141,7 +142,7 @@ def both_models(kind: str, fields: Fields, tokens: int) -> tuple[nn.Module, nn.M
 
 
 @every_kind
-@settings(max_examples=8)
+@examples(8)
 @given(data=st.data())
 def test_logits_are_transformers_for_every_field(kind, data):
     fields = data.draw(KINDS[kind])

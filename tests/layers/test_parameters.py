@@ -18,6 +18,7 @@ from hybrid_ops.layers import masks
 from hybrid_ops.layers.rotary import rotary_frequencies
 from tests.layers.calls import FUNCTIONS, MODULES, Call
 from tests.layers.checks import expect, relative_error
+from tests.layers.inputs import examples
 
 BOUND = 1e-11
 """Relative error of two float64 computations: ten times that of `checks`, as sums may cancel to a tenth here."""
@@ -102,7 +103,7 @@ def copied(arguments: dict[str, Any], dtype: torch.dtype | None = None) -> dict[
 
 
 @every_function
-@settings(max_examples=10)
+@examples(10)
 @given(data=st.data())
 def test_no_argument_is_written_to(function, data):
     call = data.draw(FUNCTIONS[function])
@@ -114,7 +115,7 @@ def test_no_argument_is_written_to(function, data):
 
 
 @every_function
-@settings(max_examples=10)
+@examples(10)
 @given(data=st.data())
 def test_autocast_changes_nothing_however_the_arguments_are_ordered(function, data):
     """Also where an option, by name, comes before the first tensor."""
@@ -147,7 +148,7 @@ COMPUTING.remove(rotary_frequencies)
 
 
 @pytest.mark.parametrize("function", COMPUTING, ids=lambda function: function.__name__)
-@settings(max_examples=5)
+@examples(5)
 @given(data=st.data())
 def test_autocast_is_off_inside_every_function_that_computes(function, data):
     """Masks, and what makes frequencies, have nothing that autocast could round."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -30,7 +30,7 @@ from hybrid_ops.layers.selective_scan import chunked_selective_scan, recurrent_s
 from hybrid_ops.layers.ssd import chunked_ssd, recurrent_ssd
 from tests.layers.checks import expect, relative_error, run
 from tests.layers.configurations import KINDS, build
-from tests.layers.inputs import MAKERS
+from tests.layers.inputs import MAKERS, examples
 
 WIDTH, WINDOW, TAPS = 12, 4, 3
 SIZES = DeltaNetSizes(WIDTH, key_heads=1, value_heads=2, key_size=4, value_size=3, taps=TAPS)
@@ -194,7 +194,7 @@ def test_gradients_of_a_function_go_through_the_state_and_into_packed_ones(name,
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@settings(max_examples=3)
+@examples(3)
 @given(data=st.data())
 def test_a_model_keeps_the_callers_cache_and_its_gradients(kind, data):
     """Decoding twice from one cache gives the same, and a loss on the last tokens reaches the first embeddings."""
