@@ -5,6 +5,7 @@ needed. `test_parameters` holds each call against it, and fails where a paramete
 value.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,21 @@ class Call:
     arguments: dict[str, Any]
     expected: Callable[[], Any]
     read: Callable[[Any], Any] = lambda result: result
+
+    def shortest(self, function: Callable) -> dict[str, Any]:
+        """The arguments without those that have the value that they should have by default."""
+        parameters = inspect.signature(function).parameters
+        return {
+            name: value
+            for name, value in self.arguments.items()
+            if parameters[name].default is inspect.Parameter.empty
+            or isinstance(value, Tensor)
+            or value != DEFAULTS.get(name)
+        }
+
+
+DEFAULTS = {"block_size": 128, "epsilon": 1e-6, "mask_mod": masks.causal, "normalise": True, "offset": 0.0}
+"""The values of parameters that are not given, as the docstrings have them; of all others None."""
 
 
 class Normal:
@@ -435,7 +451,7 @@ def softcaps(draw, nearness: float) -> Call:
 
 @st.composite
 def blocks_of_masks(draw, counted: bool) -> Call:
-    queries, past, size = draw(st.integers(1, 7)), draw(st.integers(0, 4)), draw(st.integers(1, 5))
+    queries, past, size = draw(st.integers(1, 7)), draw(st.integers(0, 4)), draw(st.integers(1, 5) | st.just(128))
     mask_mod, sees = drawn_mask(draw, 1, queries + past, by_row=False)
     if mask_mod is None:
         mask_mod = masks.prefix_lm(queries + past)
