@@ -4,6 +4,7 @@ The first tests list by introspection what `from_config` reads, and every option
 it sets: one that is never varied fails them.
 """
 
+import copy
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -163,6 +164,39 @@ def test_logits_are_transformers_for_every_field(kind, data):
             parts.append(logits)
         expect("parts and tokens", relative_error(torch.cat(parts, dim=1), whole), 1e-10)
         expect("one row", relative_error(ours(tokens[1:])[0], whole[1:]), 1e-10)
+
+
+@every_kind
+@examples(3)
+@given(data=st.data())
+def test_models_in_bfloat16_and_under_autocast_are_near_themselves_in_float64(kind, data):
+    """All dtypes fit together, in prefill and in decoding, and nothing but rounding changes."""
+    fields = data.draw(
+        KINDS[kind].map(lambda fields: fields | {"num_experts": 0} if "num_experts" in fields else fields)
+    )
+    torch.manual_seed(0)
+    short = from_config(build(kind, fields)).bfloat16()
+    wide = copy.deepcopy(short).double()
+    tokens = torch.randint(fields["vocab_size"], (2, 12))
+    with torch.no_grad():
+        exact = wide(tokens)[0]
+        for model, enabled in ((short, False), (copy.deepcopy(short).float(), True)):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                prefill, cache = model(tokens[:, :9])
+                decoded, cache = model(tokens[:, 9:10], cache)
+                rest, _ = model(tokens[:, 10:], cache)
+            logits = torch.cat([prefill, decoded, rest], dim=1)
+            expect(f"autocast {enabled}", relative_error(logits, exact), 0.06)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_experts_work_under_autocast(enabled):
+    """Their output is bfloat16 then, while the residual stream is float32."""
+    mlp = blocks.SparseMLP(8, inner=6, shared_inner=6, experts=3, active=3, normalise=True)
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+        y = mlp(x)
+    expect("experts", relative_error(y, copy.deepcopy(mlp).double()(x.double())), 0.03 if enabled else 1e-5)
 
 
 @every_kind

@@ -149,6 +149,11 @@ COMPUTING = [function for function in FUNCTIONS if function.__module__ != masks.
 COMPUTING.remove(rotary_frequencies)
 
 
+@pytest.mark.parametrize("function", [*COMPUTING, masks.alibi], ids=lambda function: function.__name__)
+def test_every_function_that_computes_says_in_what(function):
+    assert "\nPrecision: " in inspect.getdoc(function)
+
+
 @pytest.mark.parametrize("function", COMPUTING, ids=lambda function: function.__name__)
 @examples(5)
 @given(data=st.data())
