@@ -207,12 +207,13 @@ def run(modules: list[Module], config: dict[str, Any], shard: tuple[int, int], e
     for name in config["preload"]:
         importlib.import_module(name)
     operators, copy = config["operators"], copy_of_the_tree()
+    limits: dict[tuple[Any, ...], float] = {}
     log = FOLDER / f"log-{os.getpid()}.txt"
     os.chdir(copy)
     try:
         for module in modules:
             with use_db(session_of(module, operators)) as database:
-                run_module(module, database, operators, shard, end, log)
+                run_module(module, database, operators, shard, end, log, limits)
     finally:
         os.chdir(ROOT)
         shutil.rmtree(copy)
@@ -220,23 +221,32 @@ def run(modules: list[Module], config: dict[str, Any], shard: tuple[int, int], e
 
 
 def run_module(
-    module: Module, database: WorkDB, operators: list[str], shard: tuple[int, int], end: float, log: Path
+    module: Module,
+    database: WorkDB,
+    operators: list[str],
+    shard: tuple[int, int],
+    end: float,
+    log: Path,
+    limits: dict[tuple[Any, ...], float],
 ) -> None:
+    """Run a module's part of a shard; `limits` keeps how long its tests may take, by the tests."""
     done = {job for job, _ in database.results}
     mine = mutants_of(module, database, operators)[shard[0] - 1 :: shard[1]]
     pending = [(job, mutation) for job, mutation in mine if job not in done]
     if not pending or time.monotonic() > end:
         return
-    start = time.monotonic()
-    if (outcome := noticed(module, log, 1800)) != "survived":
-        tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
-        sys.exit(f"ci/mutation: the tests of {module.file} fail without a mutant ({outcome}):\n{tail}")
-    limit = 60 + 4 * (time.monotonic() - start)
+    tests = (module.tests, module.first, module.rest)
+    if tests not in limits:
+        start = time.monotonic()
+        if (outcome := noticed(module, log, 1800)) != "survived":
+            tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+            sys.exit(f"ci/mutation: the tests of {module.file} fail without a mutant ({outcome}):\n{tail}")
+        limits[tests] = 60 + 4 * (time.monotonic() - start)
     for number, (job, mutation) in enumerate(pending, 1):
         if time.monotonic() > end:
             return
         with applied(mutation) as (original, mutated):
-            outcome = noticed(module, log, limit)
+            outcome = noticed(module, log, limits[tests])
         old, new = difference(original, mutated)
         place = f"{module.file}:{mutation.start_pos[0]}"
         print(f"{number}/{len(pending)} {outcome:8} {place}: {old!r} -> {new!r}", flush=True)

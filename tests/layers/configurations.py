@@ -45,7 +45,7 @@ ATTENTION = {
     "num_attention_heads": st.sampled_from([2, 4]),
     "num_key_value_heads": st.sampled_from([1, 2]),
     "head_dim": st.sampled_from([8, 12]),
-    "intermediate_size": st.sampled_from([24, 40]),
+    "intermediate_size": st.integers(20, 40),
 }
 EVEN_QUARTERS = ATTENTION | {"head_dim": st.sampled_from([8, 16])}
 """A quarter of a head turns, in pairs."""

@@ -5,6 +5,7 @@ it sets: one that is never varied fails them.
 """
 
 import copy
+import functools
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -50,11 +51,12 @@ class Recorder:
         return value
 
 
-def drawn(kind: str, count: int = 50) -> list[Fields]:
+@functools.cache
+def drawn(kind: str) -> list[Fields]:
     """The same examples each time."""
     found: list[Fields] = []
 
-    @settings(max_examples=count, derandomize=True, database=None)
+    @settings(max_examples=50, derandomize=True, database=None)
     @given(KINDS[kind])
     def draw(fields: Fields) -> None:
         found.append(fields)
@@ -124,7 +126,7 @@ def test_every_option_of_a_module_is_varied():
     seen: dict[str, set[str]] = defaultdict(set)
     with recorded_options(seen), torch.device("meta"):
         for kind in KINDS:
-            for fields in drawn(kind, 30):
+            for fields in drawn(kind):
                 from_config(build(kind, fields))
     constant = {name for name, values in seen.items() if len(values) < 2}
     assert constant <= PARTS | set(FIXED), f"never another value of {sorted(constant - PARTS - set(FIXED))}"
@@ -201,7 +203,7 @@ def test_experts_work_under_autocast(enabled):
 
 @every_kind
 def test_other_values_of_refused_fields_are_refused(kind):
-    fields = drawn(kind, 1)[0]
+    fields = drawn(kind)[0]
     seen: dict[str, set[str]] = defaultdict(set)
     config = build(kind, fields)
     with torch.device("meta"):
