@@ -4,8 +4,8 @@ cosmic-ray finds the mutants, applies each on disk in a copy of the tree, and ke
 a run that was stopped goes on. mutmut 3 leaves out functions with a decorator, which here are all public ones.
 
 A child that is forked from this process has torch, transformers and pytest loaded already, so that a mutant costs the
-time of its tests and not their imports. The tests that the module's `first` chooses run first, then all of the
-module's tests, the first failure ends both.
+time of its tests and not their imports. The tests of the module's `first` run before its others, and the first failure
+ends both.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ class Module:
     """A file whose mutants are run, and the tests that should notice them."""
 
     file: str
-    tests: tuple[str, ...]
-    first: str  # pytest's -k: the quickest relevant ones
-    rest: str  # pytest's -k: those that are relevant at all
+    first: tuple[str, ...]  # arguments of pytest: the quickest relevant ones
+    tests: tuple[str, ...]  # arguments of pytest: all that are relevant
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ class Score:
     survivors: tuple[Mutant, ...] = ()
 
     @property
-    def share(self) -> float:
+    def share(self) -> str:
         """Of the mutants that have run and are not equivalent, how many were noticed."""
         judged = self.killed + len(self.survivors)
-        return self.killed / judged if judged else 1.0
+        return f"{self.killed / judged:.1%}" if judged else "-"
 
 
 def settings() -> dict[str, Any]:
@@ -85,7 +84,10 @@ def modules_of(config: dict[str, Any], wanted: list[str]) -> list[Module]:
     for target in config["targets"]:
         for file in target["files"]:
             paths = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(file))
-            found += [Module(path, tuple(target["tests"]), target["first"], target.get("rest", "")) for path in paths]
+            found += [
+                Module(path, *(tuple(config["options"] + target[part]) for part in ("first", "tests")))
+                for path in paths
+            ]
     if unknown := sorted(set(wanted) - {module.file for module in found}):
         sys.exit(f"ci/mutation: {unknown[0]}: no [[tool.mutation.targets]] of pyproject.toml has this file")
     return [module for module in found if not wanted or module.file in wanted]
@@ -181,8 +183,8 @@ def in_a_child(arguments: list[str], log: Path, limit: float) -> int | None:
 
 def noticed(module: Module, log: Path, limit: float) -> str:
     """`killed`, `timeout` or `survived`."""
-    for choice in (module.first, module.rest):
-        status = in_a_child(["-k", choice, *module.tests], log, limit)
+    for arguments in (module.first, module.tests):
+        status = in_a_child(list(arguments), log, limit)
         if status is None:
             return "timeout"
         if status not in (0, 5):  # 5: -k chose none
@@ -235,7 +237,7 @@ def run_module(
     pending = [(job, mutation) for job, mutation in mine if job not in done]
     if not pending or time.monotonic() > end:
         return
-    tests = (module.tests, module.first, module.rest)
+    tests = (module.first, module.tests)
     if tests not in limits:
         start = time.monotonic()
         if (outcome := noticed(module, log, 1800)) != "survived":
@@ -296,13 +298,13 @@ def report(modules: list[Module], operators: list[str]) -> int:
     survivors: list[Mutant] = []
     total = Score()
     for module, score in scores(modules, operators):
-        rest = f"{len(score.survivors)} | {score.equivalent} | {score.pending} | {score.share:.1%}"
+        rest = f"{len(score.survivors)} | {score.equivalent} | {score.pending} | {score.share}"
         print(f"| {module.file} | {score.killed} | {rest} |")
         survivors += score.survivors
         total.killed, total.equivalent = total.killed + score.killed, total.equivalent + score.equivalent
         total.pending += score.pending
     total.survivors = tuple(survivors)
-    rest = f"{len(survivors)} | {total.equivalent} | {total.pending} | {total.share:.1%}"
+    rest = f"{len(survivors)} | {total.equivalent} | {total.pending} | {total.share}"
     print(f"| all | {total.killed} | {rest} |")
     for mutant in survivors:
         print(f"\n{mutant.file}:{mutant.line} survived ({mutant.operator})\n  - {mutant.old}\n  + {mutant.new}")

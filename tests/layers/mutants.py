@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from hypothesis import Phase, settings
+from hypothesis import settings
 
 import hybrid_ops.layers
 from tests.layers.inputs import SHORT_SEGMENTS
@@ -71,34 +71,18 @@ def mutated(file: str, old: str, new: str) -> Iterator[dict[str, ModuleType]]:
             vars(parent).update(before)
 
 
-@contextmanager
-def first_failure_only() -> Iterator[None]:
-    """Hypothesis stops at the first failing example: nobody reads a smaller one of a planted error."""
-    name = settings.get_current_profile_name()
-    settings.register_profile(
-        "planted",
-        settings.get_profile(name),
-        phases=[Phase.explicit, Phase.generate],
-        report_multiple_bugs=False,
-        derandomize=True,
-        database=None,
-    )
-    settings.load_profile("planted")
-    try:
-        yield
-    finally:
-        settings.load_profile(name)
-
-
 def fails(modules: dict[str, ModuleType], test_module: str, test: str, *arguments: object) -> bool:
     """Whether a test of the layers fails for mutated modules; an argument that names a function means the mutant's."""
     functions = {name: value for module in modules.values() for name, value in vars(module).items() if callable(value)}
     modules["chunks"].SEGMENT_ELEMENTS = SHORT_SEGMENTS  # as conftest.py has it for the real module
     torch.manual_seed(0)
-    with first_failure_only():
+    profile = settings.get_current_profile_name()
+    settings.load_profile("first-failure")
+    try:
         module = importlib.import_module(f"tests.layers.{test_module}")
-        try:
-            getattr(module, test)(*(functions.get(a, a) if isinstance(a, str) else a for a in arguments))
-        except Exception:
-            return True
+        getattr(module, test)(*(functions.get(a, a) if isinstance(a, str) else a for a in arguments))
+    except Exception:
+        return True
+    finally:
+        settings.load_profile(profile)
     return False
