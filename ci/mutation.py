@@ -263,10 +263,15 @@ def run_module(
         )
 
 
+def key_of(file: str, old: str, new: str) -> tuple[str, str, str]:
+    """A mutant without its blanks, as cosmic-ray writes some that nobody would."""
+    return file, "".join(old.split()), "".join(new.split())
+
+
 def equivalent() -> dict[tuple[str, str, str], str]:
-    """The reason of each mutant that changes no result, by file, line before and line after."""
+    """The reason of each mutant that changes no result."""
     rows = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("mutant", [])
-    return {(row["file"], row["old"], row["new"]): row["reason"] for row in rows}
+    return {key_of(row["file"], row["old"], row["new"]): row["reason"] for row in rows}
 
 
 def scores(modules: list[Module], operators: list[str]) -> Iterator[tuple[Module, Score]]:
@@ -283,7 +288,7 @@ def scores(modules: list[Module], operators: list[str]) -> Iterator[tuple[Module
                 old, new = result.diff.split("\n=====\n")
                 if result.test_outcome == TestOutcome.KILLED:
                     score.killed += 1
-                elif (module.file, old, new) in reasons:
+                elif key_of(module.file, old, new) in reasons:
                     score.equivalent += 1
                 else:
                     name = mutation.operator_name.removeprefix("core/")
