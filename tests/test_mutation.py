@@ -32,7 +32,8 @@ def positive(x: int) -> bool:
     return x > 0
 """,
     "test_numbers.py": """
-from numbers_of.signs import double, positive
+from linked.signs import double
+from numbers_of.signs import positive
 
 
 def test_double():
@@ -60,6 +61,7 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     shutil.copy(ROOT / "ci" / "mutation.py", tmp_path / "ci")
+    (tmp_path / "linked").symlink_to("numbers_of")  # a link to a folder is a file to git
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     return tmp_path
 
