@@ -1,9 +1,10 @@
-"""Hypothesis profiles: `quick` (the default) draws few, fixed examples; `thorough` draws many new ones each time."""
+"""Hypothesis profiles: `quick` (the default) draws few, fixed examples; `thorough` draws many new ones each time;
+`first-failure` is quick and looks for no smaller failing example, as nobody reads one of a planted error."""
 
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "quick",
@@ -15,6 +16,12 @@ settings.register_profile(
 )
 settings.register_profile(
     "thorough", max_examples=1000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "first-failure",
+    settings.get_profile("quick"),
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
 )
 
 

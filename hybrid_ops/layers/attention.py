@@ -56,6 +56,9 @@ def attention(
     Returns:
         [B, T, H, V] in the dtype of query. A query that sees no key gives zeros.
 
+    Precision: query, key and value share one dtype. Scores, what score_mod makes of them, the softmax and its product
+    with the values are in promote(query, float32); nothing is rounded before the output is, once.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.
     """
@@ -99,6 +102,9 @@ def sliding_window_attention(
 
     Returns:
         [B, T, H, V] in the dtype of query. A query that sees no key gives zeros.
+
+    Precision: query, key and value share one dtype. Scores, what score_mod makes of them, the softmax and its product
+    with the values are in promote(query, float32); nothing is rounded before the output is, once.
 
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.
@@ -155,6 +161,9 @@ def block_sparse_attention(
 
     Returns:
         [B, T, H, V] in the dtype of query. A query that sees no key gives zeros.
+
+    Precision: query, key and value share one dtype. Scores, what score_mod makes of them, the softmax and its product
+    with the values are in promote(query, float32); nothing is rounded before the output is, once.
 
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.

@@ -109,7 +109,8 @@ class SparseMLP(nn.Module):
         for expert in chosen.unique().tolist():
             share = (weights * (chosen == expert)).sum(dim=-1)  # [B, T], 0 where the expert is not used
             used = share.nonzero(as_tuple=True)
-            y = y.index_put(used, self.experts(x[used], expert) * share[used][:, None].to(x.dtype), accumulate=True)
+            chosen_output = self.experts(x[used], expert)  # its dtype, and y's, is not x's under autocast
+            y = y.index_put(used, chosen_output * share[used][:, None].to(y.dtype), accumulate=True)
         return y
 
 

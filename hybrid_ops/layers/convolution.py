@@ -43,6 +43,9 @@ def causal_convolution(
         y: [B, T, D] in the dtype of x.
         final_state: [B, D, W − 1] in the compute dtype.
 
+    Precision: x, weight, bias and state may differ in dtype; the sum over taps, the bias and the activation are in
+    promote(all, float32), and y is rounded once, behind the activation. The state keeps its inputs unrounded.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.
     """
@@ -73,6 +76,9 @@ def step_causal_convolution(
     Returns:
         y: [B, D] in the dtype of x.
         state: [B, D, W − 1], with the oldest input dropped and x appended, in the compute dtype.
+
+    Precision: x, weight, bias and state may differ in dtype; the sum over taps, the bias and the activation are in
+    promote(all, float32), and y is rounded once, behind the activation. The state keeps its inputs unrounded.
 
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.

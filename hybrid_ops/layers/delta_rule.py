@@ -71,6 +71,10 @@ def recurrent_delta_rule(
         output: [B, T, HV, V] in the dtype of value.
         final_state: [B, HV, K, V] in the compute dtype.
 
+    Precision: query, key and value share one dtype; beta, log_decay and the state may each have another (float32
+    beside bfloat16 values). Everything, the normalised queries and keys too, is in promote(all, float32); the output is
+    rounded once, the state not at all.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
@@ -117,6 +121,10 @@ def step_delta_rule(
     Returns:
         output: [B, HV, V] in the dtype of value.
         state: [B, HV, K, V] in the compute dtype.
+
+    Precision: query, key and value share one dtype; beta, log_decay and the state may each have another (float32
+    beside bfloat16 values). Everything, the normalised queries and keys too, is in promote(all, float32); the output is
+    rounded once, the state not at all.
 
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
@@ -167,6 +175,10 @@ def chunked_delta_rule(
     Returns:
         output: [B, T, HV, V] in the dtype of value.
         final_state: [B, HV, K, V] in the compute dtype.
+
+    Precision: query, key and value share one dtype; beta, log_decay and the state may each have another (float32
+    beside bfloat16 values). Everything, the normalised queries and keys too, is in promote(all, float32); the output is
+    rounded once, the state not at all.
 
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.

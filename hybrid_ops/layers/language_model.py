@@ -60,6 +60,8 @@ class LanguageModel(nn.Module):
         norm: the last norm.
         tied: the head shares the embedding's weight.
         embedding_multiplier, logit_multiplier: scale the embedding and the logits.
+        rounds_multiplier: the embedding's multiplier is rounded to the dtype of the weights first, as Gemma was trained
+            (√3072 is 55.5 in bfloat16). Falcon-H1's is not.
         logit_softcap: bends the logits by tanh; None for not at all.
     """
 
@@ -72,6 +74,7 @@ class LanguageModel(nn.Module):
         *,
         tied: bool,
         embedding_multiplier: float = 1.0,
+        rounds_multiplier: bool = False,
         logit_multiplier: float = 1.0,
         logit_softcap: float | None = None,
     ) -> None:
@@ -82,7 +85,8 @@ class LanguageModel(nn.Module):
         self.lm_head = nn.Linear(width, vocabulary, bias=False)
         if tied:
             self.lm_head.weight = self.embed_tokens.weight
-        self.embedding_multiplier, self.logit_multiplier = embedding_multiplier, logit_multiplier
+        self.embedding_multiplier, self.rounds_multiplier = embedding_multiplier, rounds_multiplier
+        self.logit_multiplier = logit_multiplier
         self.logit_softcap = logit_softcap
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
@@ -108,8 +112,8 @@ class LanguageModel(nn.Module):
         position = 0 if cache is None else cache.position
         states: list[State] = [None] * len(self.layers) if cache is None else list(cache.states)
         x = self.embed_tokens(tokens)
-        # Rounded to the weight's dtype first, as the models were trained (√3072 is 55.5 in bfloat16).
-        x = x * torch.tensor(self.embedding_multiplier, dtype=x.dtype, device=x.device)
+        multiplier = self.embedding_multiplier
+        x = x * (torch.tensor(multiplier, dtype=x.dtype).item() if self.rounds_multiplier else multiplier)
         for i, block in enumerate(self.layers):
             x, states[i] = block(x, states[i], position)
         logits = self.lm_head(self.norm(x)) * self.logit_multiplier
@@ -210,6 +214,7 @@ def _gemma3(config: Any) -> LanguageModel:
         blocks,
         RMSNorm(config.hidden_size, config.rms_norm_eps, offset=1.0),
         embedding_multiplier=config.hidden_size**0.5,
+        rounds_multiplier=True,
         logit_softcap=config.final_logit_softcapping,
     )
 

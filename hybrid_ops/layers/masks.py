@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from hybrid_ops.layers.precision import compute_dtype
 from hybrid_ops.layers.validation import check_positive_integer, check_shapes
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -103,12 +104,15 @@ def alibi(slopes: Tensor) -> ScoreMod:
     """Attention with linear biases: score + slope_h · (key − query) (Press et al., arXiv 2108.12409, §3 and Fig. 3).
 
     Args:
-        slopes: [H], from `alibi_slopes`.
+        slopes: [H], any floating dtype, from `alibi_slopes`.
+
+    Precision: slope, distance and sum are in promote(score, float32), and are rounded to the score's dtype once.
     """
     check_shapes(slopes=(slopes, "H"))
 
     def modify(score: Tensor, batch: Tensor, head: Tensor, query_position: Tensor, key_position: Tensor) -> Tensor:
-        return score + slopes.to(score.dtype)[head] * (key_position - query_position).to(score.dtype)
+        dtype = compute_dtype(score)  # a distance beyond 256 is no bfloat16
+        return (score + slopes.to(dtype)[head] * (key_position - query_position).to(dtype)).to(score.dtype)
 
     return modify
 

@@ -100,8 +100,6 @@ class Attention(nn.Module):
         bias: whether the projections have one.
     """
 
-    frequencies: Tensor | None
-
     def __init__(
         self,
         width: int,
@@ -125,7 +123,7 @@ class Attention(nn.Module):
         self.scale, self.window, self.output_gate, self.key_multiplier = scale, window, output_gate, key_multiplier
         self.norm = norm
         self.score_mod = None if softcap is None else tanh_softcap(softcap)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.frequencies = frequencies  # no buffer: `.to(bfloat16)` would round it, and angles with it
         self.q_proj = nn.Linear(width, heads * head_size * (2 if output_gate else 1), bias=bias)
         self.k_proj = nn.Linear(width, key_heads * head_size, bias=bias)
         self.v_proj = nn.Linear(width, key_heads * head_size, bias=bias)
@@ -149,8 +147,9 @@ class Attention(nn.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         if self.frequencies is not None:
             positions = torch.arange(position, position + x.shape[1], device=x.device)
-            query = apply_rotary(query, positions, self.frequencies)
-            key = apply_rotary(key, positions, self.frequencies)
+            frequencies = self.frequencies.to(x.device)
+            query = apply_rotary(query, positions, frequencies)
+            key = apply_rotary(key, positions, frequencies)
         if state is not None:
             key, value = torch.cat([state.key, key], dim=1), torch.cat([state.value, value], dim=1)
 
@@ -403,7 +402,8 @@ class Mamba1(nn.Module):
         low, b, c = self.x_proj(u).split([self.step_rank, self.state_size, self.state_size], dim=-1)
         if self.norm_epsilon is not None:
             low, b, c = (rms_norm(tensor, None, epsilon=self.norm_epsilon) for tensor in (low, b, c))
-        dt = functional.softplus(widen(self.dt_proj(low)))
+        # The bias is added in float32, as for Mamba-2: the sum may be far larger than the bias.
+        dt = functional.softplus(widen(functional.linear(low, self.dt_proj.weight)) + widen(self.dt_proj.bias))
         A = -widen(self.A_log).exp()
         if state is not None and x.shape[1] == 1:
             y, memory = step_selective_scan(u[:, 0], b[:, 0], c[:, 0], dt=dt[:, 0], A=A, D=self.D, state=state.memory)

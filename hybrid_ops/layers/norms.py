@@ -32,6 +32,9 @@ def rms_norm(x: Tensor, weight: Tensor | None, *, epsilon: float, offset: float 
     Returns:
         [..., D] in the dtype of x.
 
+    Precision: x and weight may differ in dtype; the mean square and the product with (offset + weight) are in
+    promote(both, float32), and the output is rounded once. (Llama's own code rounds before the weight, Gemma's after.)
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
@@ -66,6 +69,9 @@ def gated_rms_norm(
 
     Returns:
         [..., D] in the dtype of x.
+
+    Precision: x, gate and weight may differ in dtype; the gate's silu, the norm and all products are in
+    promote(all, float32), and the output is rounded once.
 
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
@@ -107,6 +113,8 @@ def l2_normalise(x: Tensor, *, epsilon: float = 1e-6) -> Tensor:
 
     Returns:
         [..., K] in the compute dtype promote(x, float32): rounding a unit vector back would undo the normalisation.
+
+    Precision: the sum of squares and the product are in promote(x, float32), and nothing is rounded.
 
     Raises:
         TypeError, ValueError: naming the argument.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hybrid_ops.layers.packing import over_sequences
-from hybrid_ops.layers.precision import compute_dtype, without_autocast
+from hybrid_ops.layers.precision import compute_dtype, finite_rate, without_autocast
 from hybrid_ops.layers.validation import check_positive_integer, check_range, check_same_dtype, check_shapes
 
 
@@ -47,18 +47,23 @@ def recurrent_selective_scan(
         y: [B, T, D] in the dtype of u.
         final_state: [B, D, N] in the compute dtype.
 
+    Precision: u, B and C share one dtype; dt, A, D and the state may each have another (float32 beside bfloat16
+    values). Everything, Δ·A and Δ·u too, is in promote(all, float32); y is rounded once, behind the skip connection,
+    the state not at all. A rate of −∞ forgets everything at any step above 0, and nothing at a step of 0.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
     _check(u, B, C, dt, A, D, initial_state, cu_seqlens)
     dtype = compute_dtype(u, B, C, dt, A, D, initial_state)
+    rate = finite_rate(A, dtype)
 
     def layer(sequences: tuple[Tensor, ...], state: Tensor | None) -> tuple[Tensor, Tensor]:
         u_, b, c, step = (tensor.to(dtype) for tensor in sequences)
         h = _first_state(u_, b, state)
         outputs = []
         for t in range(u_.shape[1]):
-            y, h = _step(u_[:, t], b[:, t], c[:, t], step[:, t], A.to(dtype), h)
+            y, h = _step(u_[:, t], b[:, t], c[:, t], step[:, t], rate, h)
             outputs.append(y)
         y = torch.stack(outputs, dim=1) if outputs else torch.zeros_like(u_)
         return _skip(y, u_, D).to(u.dtype), h
@@ -85,6 +90,10 @@ def step_selective_scan(
         y: [B, D] in the dtype of u.
         state: [B, D, N] in the compute dtype.
 
+    Precision: u, B and C share one dtype; dt, A, D and the state may each have another (float32 beside bfloat16
+    values). Everything, Δ·A and Δ·u too, is in promote(all, float32); y is rounded once, behind the skip connection,
+    the state not at all. A rate of −∞ forgets everything at any step above 0, and nothing at a step of 0.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
@@ -93,8 +102,8 @@ def step_selective_scan(
     )
     _check_values(u, B, C, dt, A)
     dtype = compute_dtype(u, B, C, dt, A, D, state)
-    u_, b, c, step, rates = (tensor.to(dtype) for tensor in (u, B, C, dt, A))
-    y, state = _step(u_, b, c, step, rates, state.to(dtype))
+    u_, b, c, step = (tensor.to(dtype) for tensor in (u, B, C, dt))
+    y, state = _step(u_, b, c, step, finite_rate(A, dtype), state.to(dtype))
     return _skip(y, u_, D).to(u.dtype), state
 
 
@@ -127,12 +136,17 @@ def chunked_selective_scan(
         y: [B, T, D] in the dtype of u.
         final_state: [B, D, N] in the compute dtype.
 
+    Precision: u, B and C share one dtype; dt, A, D and the state may each have another (float32 beside bfloat16
+    values). Everything, Δ·A and Δ·u too, is in promote(all, float32); y is rounded once, behind the skip connection,
+    the state not at all. A rate of −∞ forgets everything at any step above 0, and nothing at a step of 0.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
     _check(u, B, C, dt, A, D, initial_state, cu_seqlens)
     check_positive_integer("chunk_size", chunk_size)
     dtype = compute_dtype(u, B, C, dt, A, D, initial_state)
+    rate = finite_rate(A, dtype)
 
     def layer(sequences: tuple[Tensor, ...], state: Tensor | None) -> tuple[Tensor, Tensor]:
         u_, b, c, step = (tensor.to(dtype) for tensor in sequences)
@@ -140,7 +154,7 @@ def chunked_selective_scan(
         outputs = []
         for start in range(0, u_.shape[1], chunk_size):
             chunk = slice(start, start + chunk_size)
-            decays = (step[:, chunk, :, None] * A.to(dtype)).exp()  # [B, C, D, N]
+            decays = (step[:, chunk, :, None] * rate).exp()  # [B, C, D, N]
             inputs = (step[:, chunk] * u_[:, chunk])[..., None] * b[:, chunk, None, :]
             # The first token carries the state on, so that the prefixes start from zero.
             first = torch.addcmul(inputs[:, :1], decays[:, :1], h[:, None])

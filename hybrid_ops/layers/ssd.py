@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hybrid_ops.layers.chunks import LOWEST_LOG_DECAY, from_chunks, in_segments, into_chunks, segment_decays
 from hybrid_ops.layers.packing import over_sequences
-from hybrid_ops.layers.precision import compute_dtype, without_autocast
+from hybrid_ops.layers.precision import compute_dtype, finite_rate, without_autocast
 from hybrid_ops.layers.validation import (
     check_multiple,
     check_positive_integer,
@@ -51,18 +51,23 @@ def recurrent_ssd(
         y: [B, T, H, P] in the dtype of x.
         final_state: [B, H, P, N] in the compute dtype.
 
+    Precision: x, B and C share one dtype; dt, A, D and the state may each have another (float32 beside bfloat16
+    values). Everything, Δ·A and Δ·x too, is in promote(all, float32); y is rounded once, behind the skip connection,
+    the state not at all. A rate of −∞ forgets everything at any step above 0, and nothing at a step of 0.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
     _check(x, B, C, dt, A, D, initial_state, cu_seqlens)
     dtype = compute_dtype(x, B, C, dt, A, D, initial_state)
+    rate = finite_rate(A, dtype)
 
     def layer(sequences: tuple[Tensor, ...], state: Tensor | None) -> tuple[Tensor, Tensor]:
         x_, b, c, step = (tensor.to(dtype) for tensor in sequences)
         h = _first_state(sequences, state, dtype)
         outputs = []
         for t in range(x_.shape[1]):
-            y, h = _step(x_[:, t], b[:, t], c[:, t], step[:, t], A.to(dtype), h)
+            y, h = _step(x_[:, t], b[:, t], c[:, t], step[:, t], rate, h)
             outputs.append(y)
         y = torch.stack(outputs, dim=1) if outputs else torch.zeros_like(x_)
         return _skip(y, x_, D).to(x.dtype), h
@@ -89,6 +94,10 @@ def step_ssd(
         y: [B, H, P] in the dtype of x.
         state: [B, H, P, N] in the compute dtype.
 
+    Precision: x, B and C share one dtype; dt, A, D and the state may each have another (float32 beside bfloat16
+    values). Everything, Δ·A and Δ·x too, is in promote(all, float32); y is rounded once, behind the skip connection,
+    the state not at all. A rate of −∞ forgets everything at any step above 0, and nothing at a step of 0.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
@@ -103,8 +112,8 @@ def step_ssd(
     )
     _check_values(x, B, C, dt, A)
     dtype = compute_dtype(x, B, C, dt, A, D, state)
-    x_, b, c, step, rate = (tensor.to(dtype) for tensor in (x, B, C, dt, A))
-    y, state = _step(x_, b, c, step, rate, state.to(dtype))
+    x_, b, c, step = (tensor.to(dtype) for tensor in (x, B, C, dt))
+    y, state = _step(x_, b, c, step, finite_rate(A, dtype), state.to(dtype))
     return _skip(y, x_, D).to(x.dtype), state
 
 
@@ -133,12 +142,17 @@ def chunked_ssd(
         y: [B, T, H, P] in the dtype of x.
         final_state: [B, H, P, N] in the compute dtype.
 
+    Precision: x, B and C share one dtype; dt, A, D and the state may each have another (float32 beside bfloat16
+    values). Everything, Δ·A and Δ·x too, is in promote(all, float32); y is rounded once, behind the skip connection,
+    the state not at all. A rate of −∞ forgets everything at any step above 0, and nothing at a step of 0.
+
     Raises:
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or range.
     """
     _check(x, B, C, dt, A, D, initial_state, cu_seqlens)
     check_positive_integer("chunk_size", chunk_size)
     dtype = compute_dtype(x, B, C, dt, A, D, initial_state)
+    rate = finite_rate(A, dtype)
 
     def layer(sequences: tuple[Tensor, ...], state: Tensor | None) -> tuple[Tensor, Tensor]:
         h = _first_state(sequences, state, dtype)
@@ -151,7 +165,7 @@ def chunked_ssd(
 
     def segment(sequences: tuple[Tensor, ...], h: Tensor) -> tuple[Tensor, Tensor]:
         x_, b, c, step = (tensor.to(dtype) for tensor in sequences)
-        y, h = _chunked(x_, b, c, step, A.to(dtype), h, chunk_size)
+        y, h = _chunked(x_, b, c, step, rate, h, chunk_size)
         return _skip(y, x_, D).to(x.dtype), h
 
     return over_sequences(layer, (x, B, C, dt), cu_seqlens, initial_state)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hybrid_ops.engines.vllm_plugins.hybrid_attention.configuration import HybridAttentionConfig
-from hybrid_ops.layers.blocks import SlidingWindowHistoryBlock
+from hybrid_ops.layers import mixers
+from hybrid_ops.layers.blocks import Experts, SlidingWindowHistoryBlock
 from hybrid_ops.layers.language_model import from_config
 from hybrid_ops.layers.mixers import AttentionState, RecurrentState
 from hybrid_ops.layers.rotary import rotary_frequencies
@@ -259,3 +260,30 @@ def test_wrong_tokens_and_caches_are_refused_by_name():
         model(torch.zeros(1, 1, dtype=torch.long), cache._replace(states=cache.states[:1]))
     with pytest.raises(RuntimeError, match="lm_head"):
         model.load_transformers({})
+
+
+def test_fresh_weights_start_as_the_released_models_do():
+    """Norms change nothing, rates of decay are 1 … H (Mamba-2) or 1 … N (Mamba), and random weights keep magnitudes."""
+    for offset in (0.0, 1.0):
+        assert torch.equal(mixers.RMSNorm(4, 1e-6, offset).weight, torch.full((4,), 1.0 - offset))
+    assert torch.equal(mixers.GatedRMSNorm(4, 1e-6, "norm_before_gate").weight, torch.ones(4))
+    scan = {"taps": 4, "convolution_bias": True, "bias": False}
+    mamba2 = mixers.Mamba2(
+        8, heads=5, head_size=2, groups=1, state_size=3, step_limits=(0.0, 9.0), norm=None, **scan
+    )  # fmt: skip
+    torch.testing.assert_close(mamba2.A_log.exp(), torch.arange(1.0, 6.0))
+    assert torch.equal(torch.cat([mamba2.D, mamba2.dt_bias]), torch.ones(10))
+    mamba = mixers.Mamba1(8, inner=6, state_size=3, step_rank=2, norm_epsilon=None, **scan)
+    torch.testing.assert_close(mamba.A_log.exp(), torch.arange(1.0, 4.0).repeat(6, 1))
+    assert torch.equal(mamba.D, torch.ones(6))
+    sizes = mixers.DeltaNetSizes(8, key_heads=1000, value_heads=1000, key_size=1, value_size=1, taps=4)
+    delta = mixers.Qwen35GatedDeltaNet(sizes, epsilon=1e-6)
+    rates = delta.A_log.exp()
+    assert 0.01 <= rates.min() < 0.5 < 15.5 < rates.max() <= 16.0
+    assert torch.equal(delta.dt_bias, torch.ones(1000))
+    convolution = mixers.Convolution(4000, 4, True)
+    assert convolution.weight.std().item() == pytest.approx(0.5, rel=0.05)
+    assert torch.equal(convolution.bias, torch.zeros(4000))
+    experts = Experts(5, 64, 16)
+    assert experts.gate_up_proj.std().item() == pytest.approx(1 / 8, rel=0.1)
+    assert experts.down_proj.std().item() == pytest.approx(1 / 4, rel=0.1)

@@ -65,6 +65,34 @@ def test_transformers_olmo_hybrid_without_rope_gets_rope():
     assert config.rope_parameters["rope_theta"] == 1e4
 
 
+def test_transformers_nemotron_h_does_not_tie_its_head():
+    """`tie_word_embeddings` is true, and there are two matrices."""
+    config = limited_config("nemotron_h")
+    config.tie_word_embeddings = True
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    assert model.lm_head.weight is not model.get_input_embeddings().weight
+    ours = from_config(config)
+    assert ours.lm_head.weight is ours.embed_tokens.weight
+
+
+def test_transformers_gemma_3_does_not_bend_its_scores():
+    """`attn_logit_softcapping` is kept but not handed to attention, which takes it where a caller gives it by name."""
+    sizes = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 16}
+    config = transformers.Gemma3TextConfig(
+        vocab_size=32, hidden_size=16, num_hidden_layers=1, attn_logit_softcapping=0.1, query_pre_attn_scalar=1, **sizes
+    )
+    config._attn_implementation = "eager"
+    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    ours, tokens = from_config(config), torch.arange(12)[None]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+        ours.load_transformers(model.state_dict())
+        bent = model(tokens, softcap=0.1).logits
+        assert relative_error(model(tokens).logits, bent) > 0.01
+        expect("ours", relative_error(ours(tokens)[0], bent), 10 * FLOAT32)
+
+
 def test_transformers_chunked_delta_rule_loses_digits_after_strong_decay():
     """It subtracts cumulative sums: after strong decay the small decays that follow drown in the large sum."""
     inputs = make.delta_rule(5, batch=1, tokens=64, group=1, key_size=16, value_size=16, strength_regime="below-one")

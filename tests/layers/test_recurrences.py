@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hybrid_ops.layers import chunks, convolution, delta_rule, selective_scan, ssd
 from tests.layers import checks
-from tests.layers.inputs import MAKERS, inputs_of
+from tests.layers.inputs import MAKERS, examples, inputs_of
 
 LAYERS = checks.layers_of(
     {"convolution": convolution, "delta_rule": delta_rule, "selective_scan": selective_scan, "ssd": ssd}
@@ -75,12 +75,14 @@ def test_packed_sequences_do_not_meet(name, data, lengths, chunk_size):
 
 @every_layer
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@examples(30)
 @given(data=st.data(), chunk_size=CHUNKS)
 def test_lower_precision_costs_only_its_rounding(name, dtype, data, chunk_size):
     checks.check_dtype(LAYERS[name], data.draw(inputs_of(name)), dtype, chunk_size)
 
 
 @pytest.mark.parametrize("name", ["delta_rule", "ssd", "selective_scan"])
+@examples(12)
 @given(data=st.data())
 def test_long_sequences_stay_accurate(name, data):
     """The error does not grow with length: 700 tokens in float32 against the float64 recurrent form."""

@@ -89,6 +89,20 @@ def test_keys_that_would_make_the_memory_grow():
         chunked_delta_rule(**given, normalise=False)
 
 
+@pytest.mark.parametrize("form", [chunked_delta_rule, recurrent_delta_rule], ids=label)
+def test_the_bound_of_keys_allows_for_their_rounding_and_no_more(form):
+    """β‖k‖² of 2.008, which bfloat16 makes of a unit key, and not of 2.02; with β and length of one head and token."""
+    given = arguments("delta_rule")
+    unit = given["key"] / given["key"].norm(dim=-1, keepdim=True)
+    given["beta"] = torch.full_like(given["beta"], 0.5)
+    given["beta"][0, 3, 3] = 2.0
+    form(**given | {"key": unit * 1.004**0.5}, normalise=False)
+    longer = unit.clone()
+    longer[0, 3, 1] *= 1.01**0.5  # the key of value heads 2 and 3
+    with pytest.raises(ValueError, match=r"^key: values must lie in \[0, 2.01\]"):
+        form(**given | {"key": longer}, normalise=False)
+
+
 @pytest.mark.parametrize(("name", "form"), SEQUENCES, ids=label)
 def test_packed_boundaries(name, form):
     given = arguments(name)

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_ops.models.configs import config_names
-from hybrid_ops.models.cost import attended_keys, attended_pairs, decode_cost, generation_cost, prefill_cost
+from hybrid_ops.models.cost import (
+    BytesMoved,
+    Flops,
+    attended_keys,
+    attended_pairs,
+    decode_cost,
+    generation_cost,
+    prefill_cost,
+)
 from hybrid_ops.models.families import load_model
 from hybrid_ops.models.stack import MixtureOfExperts, Projection
 
@@ -141,3 +149,12 @@ def test_costs_of_nothing():
     assert cost.flops.total == cost.bytes.total == 0
     assert cost.arithmetic_intensity == 0
     assert math.isfinite(generation_cost(load_model("llama-tiny"), 4, 100, 1).total.arithmetic_intensity)
+
+
+@pytest.mark.parametrize("kind", [Flops, BytesMoved])
+def test_a_total_is_the_sum_of_its_parts_and_what_is_not_given_is_nothing(kind):
+    assert dataclasses.astuple(kind()) == (0,) * 5
+    digits = kind(*(10**place for place in range(5)))
+    assert digits.total == 11111
+    assert (digits + digits).total == 22222
+    assert digits + kind() == digits

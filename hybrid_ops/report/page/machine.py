@@ -29,7 +29,7 @@ def run_facts(run: RunResults) -> NamedValues:
 def device_facts(run: RunResults) -> NamedValues:
     """The device and machine; what is not known says so."""
     device = run.device
-    facts = [
+    facts: list[tuple[str, object]] = [
         ("device", device.name),
         ("device class", device.device_class),
         ("UUID", device.uuid),
