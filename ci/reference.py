@@ -212,7 +212,8 @@ def verdicts_page() -> str:
 def files_page() -> str:
     """The fields of the YAML files that people write."""
     definitions = {one.definition_type: one.section for one in PROCEDURES}
-    sections = [f"`{section}`: {reference(kind)}" for kind, section in definitions.items()]
+    kinds = {section: [kind for kind in definitions if definitions[kind] == section] for section in definitions.values()}
+    sections = [f"`{section}`: {' or '.join(map(reference, found))}" for section, found in kinds.items()]
     return page(
         "Fields of YAML files",
         "A field that is not listed is refused, and so is a value of another type. The message names the file and the "
@@ -299,7 +300,8 @@ def type_text(kind: Any) -> str:
     if origin is Annotated:
         return type_text(parts[0])
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(map(type_text, parts)))
+        texts = dict.fromkeys(type_text(part) for part in parts if part is not NoneType)
+        return " or ".join(texts) + (", or `null`" if NoneType in parts else "")
     if origin is Literal:
         return " or ".join(f"`{part}`" for part in parts)
     if origin is dict:
@@ -328,7 +330,7 @@ def held_by(kind: Any) -> list[type]:
 
 def summary(kind: type) -> str:
     """The first paragraph of a class's docstring, in one line."""
-    return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+    return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
 
 
 def field_docs(kind: type) -> Mapping[str, str]:

@@ -69,8 +69,7 @@ def rendered(page: Path) -> Rendered:
     return found
 
 
-def code_lines(page: Path) -> Iterator[str]:
-    """Each line of the page's code, continued lines joined."""
-    here = rendered(page)
-    for text in (*here.blocks, *here.inline):
-        yield from text.replace("\\\n", " ").splitlines()
+def block_lines(page: Path) -> Iterator[str]:
+    """Each line of the page's blocks of code, continued lines joined."""
+    for text in rendered(page).blocks:
+        yield from map(str.strip, text.replace("\\\n", " ").splitlines())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,35 +42,18 @@ def test_a_link_that_leads_nowhere_would_be_found(tmp_path: Path) -> None:
     page = ROOT / "docs" / "concepts.md"
     assert len(rendered(page).links) > 5 and "three-kinds-of-metrics" in rendered(page).anchors
     bad = tmp_path / "bad.md"
-    bad.write_text("# Title\n\n[a](gone.md) [b](#gone) [c](#title) [d](https://example.org/)\n")
-    assert broken(bad)[:2] == ["gone.md", "#gone"]
-
-
-def build(site: Path, config: Path = SITE) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config), "-d", str(site)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    bad.write_text("# Title\n\n[a](gone.md) [b](#gone) [c](https://example.org/)\n")
+    assert {"gone.md", "#gone"} <= set(broken(bad)) and "https://example.org/" not in broken(bad)
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    done = build(tmp_path / "site")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(SITE), "-d", str(site)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    home = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
-    assert 'href="concepts.html"' in home and "docs/" not in home.partition("<article")[2].partition('href="')[2][:40]
-    pages = {path.relative_to(tmp_path / "site").with_suffix(".md") for path in (tmp_path / "site").rglob("*.html")}
-    assert pages >= {page.relative_to(DOCS) for page in PAGES[1:]}
-    loaded = [link for link in _assets(tmp_path / "site" / "index.html") if urlsplit(link).netloc]
-    assert loaded == [], "a page of the site loads something from elsewhere"
-
-
-def _assets(page: Path) -> list[str]:
-    from tests.docs.pages import Rendered
-
-    class Assets(Rendered):
-        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-            if tag in ("script", "link", "img"):
-                super().handle_starttag(tag, attributes)
-
-    found = Assets()
-    found.feed(page.read_text(encoding="utf-8"))
-    return found.links
+    built = {path.relative_to(site).with_suffix(".md") for path in site.rglob("*.html")}
+    assert built >= {page.relative_to(DOCS) for page in PAGES[1:]}
+    home = (site / "index.html").read_text(encoding="utf-8")
+    assert "Why you would want it" in home and 'href="how-to/accept-a-change.html"' in home
+    loaded = re.findall(r"<(?:script|link|img)\b[^>]*?\b(?:src|href)=\"?([^\"\s>]+)", home)
+    assert len(loaded) > 3 and [link for link in loaded if urlsplit(link).netloc] == []

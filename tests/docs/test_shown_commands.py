@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.cli import build_parser
-from tests.docs.pages import PAGES, ROOT, code_lines
+from tests.docs.pages import PAGES, ROOT, block_lines, rendered
 
 PROGRAM = re.compile(r"(?:[A-Z_]+=\S* )*(?:hybrid-perf |pytest |ci/[a-z])")
 """How a line of code begins that shows a command of ours; variables may be set before it."""
@@ -41,17 +41,20 @@ class Shown:
     page: str
     line: str
     words: tuple[str, ...]
+    is_form: bool
+    """Whether it only names things: within a sentence, or with words left out. Then its options must be known."""
 
     @property
-    def is_form(self) -> bool:
-        return any(LEFT_OUT.search(word) for word in self.words)
+    def options(self) -> list[str]:
+        """The options that it names, without those behind `--`."""
+        return re.findall(r"(?<![\w-])--[a-z][a-z-]*", " ".join(self.words[1:]).partition(" -- ")[0])
 
 
 def shown_commands() -> Iterator[Shown]:
     """Every command line of ours, as the words that its program gets; those of a script as what it passes on."""
     for page in PAGES:
-        for line in map(str.strip, code_lines(page)):
-            line = line.removeprefix("$ ")
+        blocks = [(line.removeprefix("$ "), False) for line in block_lines(page)]
+        for line, is_inline in [*blocks, *((text, True) for text in rendered(page).inline)]:
             if not PROGRAM.match(line):
                 continue
             words = shlex.split(line, comments=True)
@@ -59,7 +62,8 @@ def shown_commands() -> Iterator[Shown]:
                 words.pop(0)
             ends = [index for index, word in enumerate(words) if word in SHELL]
             words = words[: ends[0]] if ends else words
-            yield Shown(str(page.relative_to(ROOT)), line, (*SCRIPTS.get(words[0], words[:1]), *words[1:]))
+            whole = (*SCRIPTS.get(words[0], words[:1]), *words[1:])
+            yield Shown(str(page.relative_to(ROOT)), line, whole, is_inline or any(map(LEFT_OUT.search, words)))
 
 
 COMMANDS = list(dict.fromkeys(shown_commands()))
@@ -70,13 +74,13 @@ def of(program: str) -> list[Shown]:
 
 
 def test_enough_is_found() -> None:
-    assert len(of("pytest")) > 40 and len(of("hybrid-perf")) > 30
+    assert len(of("pytest")) > 60 and len(of("hybrid-perf")) > 50
     assert {"ci/accept-baselines", "ci/pull-request"} <= {one.words[0] for one in COMMANDS}
 
 
 def test_every_script_is_there() -> None:
-    scripts = {re.match(r"ci/[\w./-]*\w", line) for page in PAGES for line in code_lines(page)}
-    names = {match.group() for match in scripts if match is not None}
+    lines = [line for page in PAGES for line in (*block_lines(page), *rendered(page).inline)]
+    names = {match.group() for match in (re.match(r"ci/[\w./-]*\w", line) for line in lines) if match is not None}
     assert len(names) > 10
     assert sorted(name for name in names if not (ROOT / name).exists()) == []
     run = {one.words[0] for one in COMMANDS if one.words[0].startswith("ci/") and len(one.words) > 1}
@@ -96,12 +100,11 @@ def refusal(words: Sequence[str]) -> str | None:
 
 def unknown_options(one: Shown) -> list[str]:
     """The options of a form that the help of its command does not name."""
-    named = re.findall(r"(?<![\w-])--[a-z][a-z-]*", " ".join(one.words[1:]).partition(" -- ")[0])
     said = io.StringIO()
     subcommand = [word for word in one.words[1:3] if re.fullmatch("[a-z]+", word)]
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         build_parser().parse_args([*subcommand, "--help"])
-    return [name for name in named if name not in re.findall(r"--[a-z][a-z-]*", said.getvalue())]
+    return [name for name in one.options if name not in re.findall(r"--[a-z][a-z-]*", said.getvalue())]
 
 
 @pytest.mark.parametrize("one", of("hybrid-perf"), ids=lambda one: one.line)
@@ -114,13 +117,18 @@ def test_hybrid_perf_takes_it(one: Shown) -> None:
 
 def test_what_is_wrong_would_be_refused() -> None:
     assert "unrecognized arguments: --nope" in (refusal(["cost", "llama-tiny", "--nope"]) or "")
-    assert unknown_options(Shown("", "", ("hybrid-perf", "cost", "[--nope]"))) == ["--nope"]
+    assert unknown_options(Shown("", "", ("hybrid-perf", "cost", "[--nope]"), True)) == ["--nope"]
+
+
+def run_by_pytest() -> list[Shown]:
+    """The command lines that pytest is given; the whole of `ci/test` runs anyway, with these tests in it."""
+    return [one for one in of("pytest") if not one.is_form and len(one.words) > 1]
 
 
 @pytest.fixture(scope="module")
 def read_by_pytest() -> dict[tuple[str, ...], tuple[int, str]]:
     """How each command line of pytest ended that is no form: its status, and what was said."""
-    asked = {one.words: as_asked(one.words[1:]) for one in of("pytest") if not one.is_form}
+    asked = {one.words: as_asked(one.words[1:]) for one in run_by_pytest()}
     asked[("wrong",)] = as_asked(["--perf", "--perf-nope"])
     asked[("empty",)] = as_asked(["--perf", "-k", "no-such-model"])
     done = subprocess.run(
@@ -144,12 +152,21 @@ def missing_files(words: Sequence[str]) -> list[str]:
     return [piece for piece in pieces if re.search(r"[./]", piece) and not (ROOT / piece).exists()]
 
 
-@pytest.mark.parametrize("one", [one for one in of("pytest") if not one.is_form], ids=lambda one: one.line)
+@pytest.mark.parametrize("one", run_by_pytest(), ids=lambda one: one.line)
 def test_pytest_takes_it(one: Shown, read_by_pytest: dict[tuple[str, ...], tuple[int, str]]) -> None:
     status, said = read_by_pytest[one.words]
     if status == BAD_USAGE and any(name in said for name in missing_files(one.words)):
         return  # it was read up to a file that only the reader has
+    if status == NOTHING_SELECTED and ("needs a GPU" in said or "-m gpu" in one.line):
+        return  # without a GPU there is no such case
     assert status == FINE, f"{one.page}: {said}"
+
+
+def test_options_that_pytest_is_said_to_have_are_there(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["hybrid_ops.plugin", "pytester"]')
+    known = re.findall(r"--[a-z][a-z-]*", pytester.runpytest_subprocess("--help").stdout.str())
+    unknown = {one.line: set(one.options) - set(known) for one in of("pytest") if one.is_form}
+    assert len(unknown) > 5 and {line: names for line, names in unknown.items() if names} == {}
 
 
 def test_what_is_wrong_or_selects_nothing_would_be_seen(
