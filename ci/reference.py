@@ -110,7 +110,8 @@ def option_table(parser: argparse.ArgumentParser) -> str:
 
 
 def _option_row(action: argparse.Action, program: str) -> tuple[str, str, str]:
-    value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper())
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+    value = action.metavar or choices
     words = value if isinstance(value, str) else " ".join(value)
     if action.option_strings:
         name = ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {words}")
@@ -130,8 +131,8 @@ def commands_page() -> str:
         parts.append("\n\n".join([f"## {parser.prog}", parser.description or "", usage, option_table(parser)]))
     return page(
         "Commands",
-        f"`hybrid-perf COMMAND --help` shows the same. Bad input ends a command with {BAD_INPUT} and one line that names "
-        "it, unless the command says otherwise.",
+        f"`hybrid-perf`, a command and `--help` show the same. Bad input ends a command with {BAD_INPUT} and one line "
+        "that names it, unless the command says otherwise.",
         *parts,
     )
 
@@ -165,8 +166,8 @@ def metrics_page() -> str:
     return page(
         "Metrics",
         "An *exact* metric is compared for equality. A *ratio* and an *absolute* metric are compared with a tolerance. "
-        "*Baseline in* is the folder of `perf_baselines/` that holds it: for every machine, for one platform, or for one "
-        "device class. A metric that has a length carries it behind `@`: `max_concurrency@4096`.",
+        "*Baseline in* is the folder of `perf_baselines/` that holds it: for every machine, for one platform, or for "
+        "one device class. A metric that has a length carries it behind `@`: `max_concurrency@4096`.",
         *parts,
         energy + metric_table(ENERGY_METRICS),
     )
@@ -212,8 +213,10 @@ def verdicts_page() -> str:
 def files_page() -> str:
     """The fields of the YAML files that people write."""
     definitions = {one.definition_type: one.section for one in PROCEDURES}
-    kinds = {section: [kind for kind in definitions if definitions[kind] == section] for section in definitions.values()}
-    sections = [f"`{section}`: {' or '.join(map(reference, found))}" for section, found in kinds.items()]
+    sections = [
+        f"`{section}`: {' or '.join(reference(kind) for kind in definitions if definitions[kind] == section)}"
+        for section in dict.fromkeys(definitions.values())
+    ]
     return page(
         "Fields of YAML files",
         "A field that is not listed is refused, and so is a value of another type. The message names the file and the "

@@ -1,4 +1,4 @@
-"""What the README promises: its Python runs, as that of the layers' page does, and its first screen says what it must."""
+"""The Python of the README and of the layers' page runs, and the README's first screen says what it must."""
 
 from __future__ import annotations
 

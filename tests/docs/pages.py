@@ -28,6 +28,7 @@ class Rendered(HTMLParser):
     """Text of each block of code."""
     inline: list[str] = field(default_factory=list)
     """Text of each piece of code within a sentence."""
+    paragraphs: list[str] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -41,11 +42,13 @@ class Rendered(HTMLParser):
             self.blocks.append("")
         elif tag == "code" and "pre" not in self._open:
             self.inline.append("")
-        if tag in ("pre", "code"):
+        elif tag == "p":
+            self.paragraphs.append("")
+        if tag in ("pre", "code", "p"):
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("pre", "code"):
+        if tag in ("pre", "code", "p"):
             self._open.pop()
 
     def handle_data(self, data: str) -> None:
@@ -53,6 +56,8 @@ class Rendered(HTMLParser):
             self.blocks[-1] += data
         elif "code" in self._open:
             self.inline[-1] += data
+        if "p" in self._open:
+            self.paragraphs[-1] += data
 
 
 @cache

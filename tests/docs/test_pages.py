@@ -38,6 +38,12 @@ def test_links_and_anchors_resolve(page: Path) -> None:
     assert broken(page) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_lists_are_lists_in_the_site_too(page: Path) -> None:
+    """A forge takes a list that follows a line of text at once; the site needs an empty line between them."""
+    assert [text for text in rendered(page).paragraphs if re.search(r"^ *(- |\d+\. |\|)", text, re.MULTILINE)] == []
+
+
 def test_a_link_that_leads_nowhere_would_be_found(tmp_path: Path) -> None:
     page = ROOT / "docs" / "concepts.md"
     assert len(rendered(page).links) > 5 and "three-kinds-of-metrics" in rendered(page).anchors
