@@ -1,4 +1,4 @@
-"""The README's Python runs, and its commands and links exist."""
+"""The Python of the README and of the layers' page runs, and the README's first screen says what it must."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = (ROOT / "README.md", ROOT / "docs" / "layers.md")
+TEXTS = (page.read_text(encoding="utf-8") for page in PAGES)
+BLOCKS = list(dict.fromkeys(block for text in TEXTS for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
+FIRST_SCREEN = 40
+"""Lines that a reader sees without scrolling, or nearly so."""
 
 
 @pytest.mark.parametrize("source", BLOCKS, ids=lambda source: source.split("import ")[-1].split("\n")[0])
@@ -22,13 +26,7 @@ def test_a_python_block_runs(source: str) -> None:
         assert names["y"].isfinite().all()
 
 
-def test_options_in_the_readme_exist(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["hybrid_ops.plugin"]')
-    known = set(re.findall(r"--[a-z-]+", pytester.runpytest_subprocess("--help").stdout.str()))
-    used = set(re.findall(r"(?<![\w-])--(?:perf|update)[a-z-]*", README))
-    assert used <= known
-
-
-def test_files_in_the_readme_exist() -> None:
-    named = re.findall(r"\]\((docs/[a-z-]+\.md)\)", README) + re.findall(r"\bci/[a-z/-]*[a-z]\b", README)
-    assert [name for name in named if not (ROOT / name).exists()] == []
+def test_the_first_screen_says_what_why_and_how() -> None:
+    screen = "\n".join(README.splitlines()[:FIRST_SCREEN])
+    assert "Performance regression tests" in screen and "Why you would want it" in screen
+    assert re.findall(r"^    (ci/\w+)", screen, re.MULTILINE) == ["ci/perf", "ci/test"]

@@ -26,7 +26,8 @@ def _add_run_options(group: pytest.OptionGroup) -> None:
         "--perf-suite",
         metavar="SUITE",
         default="quick",
-        help="quick (default), standard, full, serving, rollout, hybrid-attention, llama-bench.",
+        help="quick (default), standard, full, serving, serving-published, rollout, hybrid-attention, layers, kernels, "
+        "llama-bench.",
     )
     group.addoption(
         "--perf-device", choices=["auto", "cpu", "cuda"], default="auto", help="Where engines run (default: auto)."

@@ -9,6 +9,7 @@ class Verdict(StrEnum):
     """What is concluded about one cell (a case and a metric). The values are the names shown everywhere."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
+    """Within the tolerance; for an exact metric: the same."""
     SLOWER = "slower"
     """Worse than the baseline by more than the tolerance, in the metric's own direction."""
     FASTER = "faster"
@@ -18,10 +19,15 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     """The budget is spent and the confidence interval still straddles the tolerance."""
     INVALID_ENVIRONMENT = "invalid-environment"
+    """The machine was not fit to measure: others used it, or it was too hot, held back or set otherwise."""
     FAILED_TO_RUN = "failed-to-run"
+    """The engine died, hung or raised an error, or gave something that is no measurement."""
     MISSING_BASELINE = "missing-baseline"
+    """Nothing to compare with."""
     EXPECTED_FAILURE = "expected-failure"
+    """A known failure, with its reason."""
     UNEXPECTED_SUCCESS = "unexpected-success"
+    """A known failure that works now: remove its entry."""
 
     @property
     def outcome(self) -> str:

@@ -23,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = actions.add_parser("add", help="add results.json files (a run already there is left alone)")
-    add.add_argument("results", nargs="+", type=Path, metavar="RESULTS_JSON")
+    add.add_argument("results", nargs="+", type=Path, metavar="RESULTS_JSON", help="the file or folder of a run")
     show = actions.add_parser("show", help="print the values of cells, oldest first")
     changes = actions.add_parser("changes", help="find steps and slow drifts; 1 if one for the worse is not accepted")
     changes.add_argument(

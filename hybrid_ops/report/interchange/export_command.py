@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "into that of its file.",
     )
     parser.add_argument("results", metavar="RUN", type=Path, help="a run's folder or its results.json")
-    parser.add_argument("--format", choices=[writer.name for writer in WRITERS], required=True)
+    parser.add_argument("--format", choices=[writer.name for writer in WRITERS], required=True, help="of the file")
     several = "; ".join(f"{writer.name}: {writer.parts_are}" for writer in WRITERS)
     parser.add_argument("--only", metavar="NAME", help=f"one of several files ({several})")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write (default: standard output)")

@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="files of other programs as runs",
         description="Make a run of each file: a folder with results.json, which `history add` and `export` take.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what a load generator wrote")
     formats = [reader.name for reader in READERS]
     parser.add_argument("--format", choices=formats, default=formats[0], help=f"of the files (default {formats[0]})")
     parser.add_argument("--case", metavar="MODEL/LOAD", help="what to call their case (default: after model and label)")
