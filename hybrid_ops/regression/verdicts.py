@@ -35,6 +35,11 @@ class Verdict(StrEnum):
         return _OUTCOMES[self]
 
     @property
+    def is_bad(self) -> bool:
+        """Whether a testcase fails of it, or is an error."""
+        return self.outcome in ("failed", "error")
+
+    @property
     def is_measured(self) -> bool:
         """Whether it rests on a measurement. What has no such verdict leaves a gap in the history, never a value."""
         return self not in (Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT)

@@ -40,13 +40,8 @@ class Cause:
     """The one that moved most comes first: its reason stands for all."""
 
     @property
-    def is_bad(self) -> bool:
-        """Whether testcases fail of it."""
-        return self.verdict.outcome in ("failed", "error")
-
-    @property
-    def text(self) -> str:
-        """`slower: llama-tiny/short-p99_itl_ms (and 16 more of llama-tiny): +63.6% (worse) after 8 launches, …`."""
+    def where(self) -> str:
+        """Its cells, or their cases where a whole case has the verdict: `llama-tiny/short-mbu (and 16 more of …)`."""
         first = self.cells[0]
         if self.verdict in WHOLE_CASE:
             names = list(dict.fromkeys(cell.case for cell in self.cells))
@@ -56,7 +51,17 @@ class Cause:
             names = [f"{first.cell} (and {len(self.cells) - 1} more of {engine_of(first)})"]
         if len(names) > MOST_NAMES:
             names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
-        return f"{self.verdict.value}: {', '.join(names)}: {first.reason}"
+        return ", ".join(names)
+
+    @property
+    def reason(self) -> str:
+        """Why: of cells that moved together, why the one that moved most has the verdict."""
+        return self.cells[0].reason
+
+    @property
+    def text(self) -> str:
+        """`slower: llama-tiny/short-p99_itl_ms (and 16 more of llama-tiny): +63.6% (worse) after 8 launches, …`."""
+        return f"{self.verdict.value}: {self.where}: {self.reason}"
 
 
 def engine_of(cell: CellResult) -> str:

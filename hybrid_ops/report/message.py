@@ -33,7 +33,7 @@ def cell_message(result: CellResult) -> str:
         lines.append("launches: " + ", ".join(show(value, result.unit) for value in result.launches))
     if result.baseline_file is not None:
         lines.append(f"baseline: {result.baseline_file}")
-    if result.log is not None and result.verdict.outcome in ("failed", "error"):
+    if result.log is not None and result.verdict.is_bad:
         lines.append(f"engine log: {result.log}")
     recordable = (Verdict.SLOWER, Verdict.FASTER, Verdict.CHANGED, Verdict.MISSING_BASELINE)
     if result.verdict in recordable and not arms:

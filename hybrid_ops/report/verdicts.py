@@ -49,7 +49,7 @@ class Verdicts(Report):
 def _told(run: RunResults, cause: Cause, shown: Shown) -> list[Block]:
     """A cause in one block: what and why, where the engine's log is, and the commands that come next."""
     blocks: list[Block] = [Lines([cause.text], STYLES[cause.verdict.outcome], shown)]
-    if not cause.is_bad:
+    if not cause.verdict.is_bad:
         return blocks
     logs = list(dict.fromkeys(_from_here(cell.log) for cell in cause.cells if cell.log is not None))
     if logs:

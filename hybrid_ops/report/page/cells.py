@@ -8,7 +8,6 @@ from hybrid_ops.measure.procedures import find_metric
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.commands import accept, measure_again
-from hybrid_ops.report.page.rows import BAD
 from hybrid_ops.report.page.trends import CellTrend
 
 ASKING = ("failed", "error", "skipped")
@@ -39,7 +38,7 @@ def cell_data(run: RunResults, cell: CellResult, trend: CellTrend | None, logs: 
         told["again"] = measure_again(run, [cell])
     if cell.verdict.outcome in (*ASKING, "passed") and not cell.recorded:
         told["accept"] = accept(run, [cell])
-    if cell.verdict.outcome in BAD:
+    if cell.verdict.is_bad:
         told["errors"] = _launch_errors(run, cell)
     return {name: value for name, value in told.items() if value not in (None, [], "", False)}
 

@@ -10,22 +10,11 @@ from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.regression.verdicts import Verdict
+from hybrid_ops.report.causes import SEVERITY, Cause, causes
 from hybrid_ops.report.commands import accept, measure_again
 from hybrid_ops.report.numbers import show, show_change
 from hybrid_ops.report.page.trends import CellTrend
 
-WORST_FIRST = (
-    Verdict.SLOWER,
-    Verdict.CHANGED,
-    Verdict.UNEXPECTED_SUCCESS,
-    Verdict.FAILED_TO_RUN,
-    Verdict.INVALID_ENVIRONMENT,
-    Verdict.INCONCLUSIVE,
-    Verdict.FASTER,
-    Verdict.EXPECTED_FAILURE,
-    Verdict.MISSING_BASELINE,
-    Verdict.PASS,
-)
 MEANINGS = {
     Verdict.SLOWER: "worse than the baseline by more than the tolerance",
     Verdict.CHANGED: "an exact metric differs from the baseline",
@@ -38,8 +27,6 @@ MEANINGS = {
     Verdict.MISSING_BASELINE: "nothing to compare with",
     Verdict.PASS: "within the tolerance",
 }
-BAD = ("failed", "error")
-"""The outcomes that ask for a reader."""
 MOST_CONCERNS = 30
 """How many bad things are listed above the table, which has them all."""
 MOST_LETTERS = 40
@@ -72,11 +59,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Concern:
-    """Cells that are bad for one reason, and what to do about them."""
+    """What is bad for one cause, and what to do about it."""
 
-    verdict: Verdict
-    cells: list[str]
-    reason: str
+    cause: Cause
     again: str | None
     accept: str | None
     log: str | None = None
@@ -109,7 +94,7 @@ def worst_first(cells: Iterable[CellResult]) -> list[CellResult]:
 
 def rank(verdict: str) -> int:
     """The place of a verdict among all, 0 for the worst; a gap of the history stands among what has no value."""
-    return WORST_FIRST.index(Verdict(verdict)) if verdict in WORST_FIRST else WORST_FIRST.index(Verdict.FAILED_TO_RUN)
+    return SEVERITY.index(Verdict(verdict)) if verdict in SEVERITY else SEVERITY.index(Verdict.FAILED_TO_RUN)
 
 
 def row_of(cell: CellResult, trend: CellTrend | None) -> Row:
@@ -132,24 +117,16 @@ def shown(value: Value | None, unit: str) -> str:
 
 
 def concerns(run: RunResults, logs: dict[str, str]) -> list[Concern]:
-    """The bad cells of a run, worst first, those of one verdict and reason together.
-
-    `logs` are links to the engines' logs by what the results call them.
-    """
-    grouped: dict[tuple[Verdict, str], list[CellResult]] = {}
-    for cell in worst_first(run.cells):
-        if cell.verdict.outcome in BAD and not cell.recorded:
-            grouped.setdefault((cell.verdict, cell.reason), []).append(cell)
+    """What of a run is bad, cause by cause, the worst first. `logs` are links to the engines' logs by their paths."""
     return [
         Concern(
-            verdict,
-            [f"{cell.case} {cell.metric}" for cell in cells],
-            reason,
-            measure_again(run, cells),
-            accept(run, cells),
-            next((logs[cell.log] for cell in cells if cell.log in logs), None),
+            cause,
+            measure_again(run, cause.cells),
+            accept(run, cause.cells),
+            next((logs[cell.log] for cell in cause.cells if cell.log in logs), None),
         )
-        for (verdict, reason), cells in grouped.items()
+        for cause in causes(run.cells)
+        if cause.verdict.is_bad
     ]
 
 
