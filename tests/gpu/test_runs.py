@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_ops.regression.history.store import History
 from tests.gpu.nvml_stub import NO_PERMISSION, POWER_CAP, THERMAL_SLOWDOWN, StubCards
-from tests.plugin.suite import Suite
+from tests.plugin.suite import Suite, unwrapped
 
 ON_GPU = ("--perf-device=auto", "-m", "gpu", "--perf-require-gpu", "--perf-launches=1")
 EXACT, TIMED = "big/brief-output_tokens", "big/brief-output_throughput"
@@ -54,7 +54,7 @@ def test_a_run_records_its_card_and_compares_only_with_a_card_that_is_set_alike(
     cards.set("1", clocks_event_reasons=0, enforced_power_limit=500_000, ecc_mode=0)
     changed = suite.run(*ON_GPU)
     assert changed.ret == 1
-    changed.stdout.fnmatch_lines(
+    unwrapped(changed).fnmatch_lines(
         ["*ecc_mode is False now, True in the baseline; power_limit_w is 500.0 now, 700.0 in the baseline*"]
     )
     assert (suite.verdicts()[EXACT], suite.verdicts()[TIMED]) == ("pass", "invalid-environment")
@@ -69,7 +69,7 @@ def test_what_a_card_shows_and_does_not_show_is_told(suite: Suite, cards: StubCa
     cards.refuse("0", NO_PERMISSION, "processes", "power_usage")
     run = suite.run(*ON_GPU)
     assert run.ret == 0
-    run.stdout.fnmatch_lines(
+    unwrapped(run).fnmatch_lines(
         [
             "note: Not checked on the GPU: temperature_c (Not Supported); power_w, processes (Insufficient "
             "Permissions).",

@@ -37,6 +37,11 @@ def test_ordinary():
 """
 
 
+def unwrapped(result: pytest.RunResult) -> pytest.LineMatcher:
+    """The lines of a run's terminal, each wrapped sentence in one line again."""
+    return pytest.LineMatcher(re.sub(r"\n {4}(?=\S)", " ", result.stdout.str()).splitlines())
+
+
 class Suite:
     """A project folder whose zoo has only the models given here, on the no-op engine."""
 

@@ -49,7 +49,7 @@ def test_an_injected_slow_down_of_one_arm_is_slower_and_exact_metrics_pass(noisy
     verdicts = {cell.rpartition("-")[2]: verdict for cell, verdict in noisy.verdicts().items()}
     assert {name for name, verdict in verdicts.items() if verdict == "pass"} == EXACT | MEMORY
     assert {verdict for name, verdict in verdicts.items() if name not in EXACT | MEMORY} == {"slower"}
-    result.stdout.fnmatch_lines(["*tok/s in arm b, * tok/s in arm a *"])
+    result.stdout.fnmatch_lines(["case * arm a * arm b *", "*output_throughput * tok/s * tok/s *slower"])
     pairs = noisy.results()["launches"]
     assert {pair["mode"] for pair in pairs} == {"live"}
     assert pairs[0]["arms"][0]["environment"].get("HYBRID_OPS_INJECT") is None

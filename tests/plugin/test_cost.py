@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugin.suite import Suite
+from tests.plugin.suite import Suite, unwrapped
 
 
 def assert_sums_hold(run: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ def test_what_the_budget_leaves_out_is_kept_and_told(suite: Suite) -> None:
     assert (left["engine"], left["cells"]) == ("steady", ["steady/brief-output_throughput"])
     assert left["launch_seconds"] == next(one["seconds"] for one in cost["engines"] if one["engine"] == "steady")
     assert left["seconds_left"] < 0, "the first launches are made whatever they take"
-    done.stdout.fnmatch_lines(
+    unwrapped(done).fnmatch_lines(
         [
             "*- cost -*",
             "* of machine, 0 min of GPU (launches *, waiting for devices *, set-up and judging *)",

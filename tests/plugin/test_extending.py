@@ -151,7 +151,7 @@ def test_from_yaml_to_baselines_and_verdicts(folder: Folder) -> None:
     assert verdicts["sorter/thousand-sort_ms"] == "slower"
     assert verdicts["sorter@insertion/thousand-comparisons"] == "changed"
     assert verdicts["sorter/thousand-comparisons"] == "pass"
-    compared.stdout.fnmatch_lines(["*sorter/thousand sort_ms: slower: * ms now, * ms in the baseline*"])
+    compared.stdout.fnmatch_lines(["sorter/thousand * sort_ms * ms * ms *slower"])
 
     added = printed(folder.root, "history", "add", *sorted((folder.root / "perf_results").glob("*/results.json")))
     assert [line.rpartition(": ")[2] for line in added.splitlines()] == ["4 cells added"] * 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.plugin.suite import Suite
+from tests.plugin.suite import Suite, unwrapped
 
 WORKLOADS = """
 schema_version: 1
@@ -73,7 +73,7 @@ def test_other_logits_after_a_hit_are_no_measurement(probed: Suite) -> None:
     result = run(probed, "-k", "prefixes")
     assert result.ret == 1
     assert set(probed.verdicts().values()) == {"failed-to-run"}
-    result.stdout.fnmatch_lines(
+    unwrapped(result).fnmatch_lines(
         ["*with 8 shared tokens, logits with the prefix cache differ by 0.01 from those without*"]
     )
 
@@ -83,7 +83,7 @@ def test_a_prefix_that_is_never_found_is_no_measurement(probed: Suite) -> None:
     file.write_text(file.read_text().replace("shared_tokens: [8, 40]", "shared_tokens: [8, 15]"))
     result = run(probed, "-k", "prefixes")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*of 15 shared tokens the prefix cache found none*"])
+    unwrapped(result).fnmatch_lines(["*of 15 shared tokens the prefix cache found none*"])
 
 
 def test_arms_are_compared_in_exact_figures_alone(probed: Suite) -> None:

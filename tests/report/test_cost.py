@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from hybrid_ops.regression.cost import Cost, EngineCost, LeftOut, VerdictCost
@@ -49,7 +51,8 @@ def cost(*engines: EngineCost, left_out: list[LeftOut] | None = None, gpu_second
 
 def told(made: Cost | None, is_verbose: bool) -> list[str]:
     section = CostReport().section(RunResults.model_validate(results(0, []) | {"cost": made}))
-    return [] if section is None else [line for line, _ in terminal_lines(section, is_verbose)]
+    text = "\n".join(line for line, _ in terminal_lines(section, is_verbose)) if section is not None else ""
+    return re.sub(r"\n {4}(?=\S)", " ", text).splitlines()  # wrapped sentences in one line again
 
 
 def test_the_terminal_says_it_in_three_lines() -> None:

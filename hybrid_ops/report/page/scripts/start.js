@@ -1,5 +1,5 @@
 // What the page does once it is there.
-byId("filters").addEventListener("input", filter);
+for (const kind of ["input", "change"]) byId("filters").addEventListener(kind, filter);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("table").addEventListener("click", (event) => {
   const tr = event.target.closest("tr.cell");
