@@ -32,6 +32,7 @@ DEVICE = DevicePeaks("test", {"bfloat16": 1e12}, 1e11, 1e9, "invented")
         ("NVIDIA GeForce RTX 5090", "rtx-5090"),
         ("NVIDIA L4", "l4"),
         ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-blackwell-max-q"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000-blackwell-server"),
         ("NVIDIA B200", "b200"),
         ("NVIDIA GeForce RTX 5080", "rtx-5080"),
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000-blackwell"),
@@ -53,7 +54,7 @@ def test_every_device_of_the_table_is_found():
 
 
 @pytest.mark.parametrize(
-    "name", ["NVIDIA RTX PRO 6000 Blackwell Server Edition", "NVIDIA GeForce RTX 5080 Laptop GPU", "toaster"]
+    "name", ["NVIDIA RTX PRO 6000 Blackwell Laptop GPU", "NVIDIA GeForce RTX 5080 Laptop GPU", "toaster"]
 )
 def test_other_devices_are_not_guessed(name):
     with pytest.raises(InputError, match=r"no peaks are known; known devices: cpu, a100"):
