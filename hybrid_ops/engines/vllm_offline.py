@@ -36,8 +36,21 @@ PLATFORM_ARGUMENTS: dict[str, dict[str, Any]] = {
 """Those of a platform. On CUDA they are what people run: compiled, in CUDA graphs, with the budgets of a server. Said
 aloud, because an engine that is made by hand has a quarter of them (2,048 tokens and 128 sequences a step). What holds
 on every machine, such as the number of tokens, does not depend on them."""
+CPU_STATE_DTYPE = "float32"
+"""In which recurrent states are kept on a CPU. vLLM's own choice is this one where the processor has AVX-512 BF16, and
+the model's data type on others, so that cache sizes would differ between processors."""
 KERNELS_BY_ORDER = "VLLM_TRITON_FORCE_FIRST_CONFIG"
 """vLLM's variable for Triton kernels that take the first tiles that work, in place of the fastest."""
+
+
+def _state_arguments(spec: EngineSpec) -> dict[str, Any]:
+    """What makes recurrent states the same on every processor."""
+    if spec.platform != "cpu":
+        return {}
+    try:
+        return {"mamba_ssm_cache_dtype": CPU_STATE_DTYPE} if spec.layer_stack().recurrent else {}
+    except InputError:
+        return {}
 
 
 class VllmOffline(Engine):
@@ -65,6 +78,7 @@ class VllmOffline(Engine):
         return {
             **self.suite_arguments,
             **PLATFORM_ARGUMENTS[spec.platform],
+            **_state_arguments(spec),
             "load_format": "seeded" if spec.weights == "seeded" else "auto",
             **super().arguments(spec),
         }

@@ -58,6 +58,10 @@ class RoundPlanner:
         self._tell = tell
         self.cases = cases_by_launch_name(cells)
         self._everything = _by_launch_name(cells)
+        # An exact metric is known after one launch, on whatever machine.
+        self._noisy = {
+            case.spec.launch_name for cell in cells if cell.metric.kind is not Kind.EXACT for case in cell.cases
+        }
 
     def next_round(self, number: int, records: Records) -> Round:
         """Round `number`, which comes after `records`."""
@@ -71,23 +75,20 @@ class RoundPlanner:
             return self._everything
         if self._trial.options.update and number <= LAUNCHES_OF_AN_UPDATE + SPARE_LAUNCHES_OF_AN_UPDATE:
             return self._wanted_by_update(records)
-        # A launch on an unfit machine is made again once, after all the others.
-        if number == 2 and (unfit := [name for name, group in records.items() if group[0].unfit]):
+        # A launch on an unfit machine is made again once, after all the others. What is exact is known all the same.
+        noisy = self._noisy
+        if number == 2 and (unfit := [name for name, group in records.items() if group[0].unfit and name in noisy]):
             self._tell(f"launching again, because the machine was not fit: {', '.join(unfit)}")
             return {name: self._everything[name] for name in unfit}
         return None
 
     def _wanted_by_update(self, records: Records) -> OpenCells:
         """All that has a noisy metric, until it has been launched often enough."""
-        # An exact metric is known after one launch.
-        noisy = {
-            case.spec.launch_name for cell in self._cells if cell.metric.kind is not Kind.EXACT for case in cell.cases
-        }
         again = self._trial.unsettled(self._cells, records)
         return {
             name: cells
             for name, cells in self._everything.items()
-            if name in noisy
+            if name in self._noisy
             and not _hopeless(records[name])
             and (_fit(records[name]) < LAUNCHES_OF_AN_UPDATE or name in again)
         }

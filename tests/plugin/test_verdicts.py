@@ -196,11 +196,13 @@ def test_an_unfit_machine_is_measured_once_more_and_then_invalid(suite: Suite) -
         other.start()
     try:
         result = suite.run("--perf-foreign-cpu=5%")
+        document = suite.results()
+        suite.run("--perf-foreign-cpu=5%", "-k", "steady/brief-output_tokens")
     finally:
         for other in others:
             other.kill()
     assert result.ret == 1
-    document = suite.results()
+    assert len(suite.results()["launches"]) == 1, "what is exact is known on an unfit machine too"
     assert [launch["index"] for launch in document["launches"]] == [1, 2]
     verdicts = {cell["metric"]: cell["verdict"] for cell in document["cells"]}
     assert verdicts["output_throughput"] == verdicts["peak_memory_bytes"] == "invalid-environment"

@@ -42,15 +42,40 @@ class Device:
         return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
 
 
+VECTOR_UNITS = {
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX512-BF16",
+    "avx512f": "AVX512",
+    "avx2": "AVX2",
+    "sve2": "SVE2",
+    "sve": "SVE",
+    "asimd": "NEON",
+}
+"""By the flag in /proc/cpuinfo, the best first. Engines choose their kernels, and vLLM some data types, by them."""
+
+
 @cache
-def cpu() -> Device:
-    """This machine's processors, as one device."""
-    name = "unknown processor"
+def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Device:
+    """This machine's processors, as one device.
+
+    The vector unit is part of the device class: behind one name, such as that of a cloud's machine, there may be
+    several generations of a processor.
+    """
+    text = ""
     with contextlib.suppress(OSError):
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-        name = match[1].strip() if match else name
+        text = cpuinfo.read_text(encoding="utf-8")
+    name = _cpu_field(text, "model name") or "unknown processor"
+    flags = (_cpu_field(text, "flags") or _cpu_field(text, "Features")).split()
+    unit = next((unit for flag, unit in VECTOR_UNITS.items() if flag in flags), "")
     cores = len(os.sched_getaffinity(0))
-    return Device("cpu", 0, f"{name}, {cores} cores", f"cpu-{slug(name)}-{cores}c")
+    told = ", ".join(filter(None, [name, unit, f"{cores} cores"]))
+    return Device("cpu", 0, told, "-".join(filter(None, ["cpu", slug(name), slug(unit), f"{cores}c"])))
+
+
+def _cpu_field(cpuinfo: str, field: str) -> str:
+    """The first processor's value of a field; empty where there is none."""
+    match = re.search(rf"^{field}\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return match[1].strip() if match else ""
 
 
 def server(url: str) -> Device:
