@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    config.option.update_baselines = config.option.update_baselines or config.option.add_to_baselines
     config.option.perf = config.option.perf or config.option.update_baselines
     if config.option.perf:
         from hybrid_ops.plugin import hooks

@@ -23,6 +23,12 @@ def _add_run_options(group: pytest.OptionGroup) -> None:
         help="Record what this run measures as the new baselines (and --perf). Launches every engine 3 to 5 times.",
     )
     group.addoption(
+        "--add-to-baselines",
+        action="store_true",
+        help="Like --update-baselines, but as a further session of each baseline, which so learns how far the machine "
+        "moves between sessions. Refuses what has become another engine.",
+    )
+    group.addoption(
         "--perf-suite",
         metavar="SUITE",
         default="quick",
@@ -35,6 +41,11 @@ def _add_run_options(group: pytest.OptionGroup) -> None:
     group.addoption("--perf-require-gpu", action="store_true", help="Fail, not skip, GPU tests where there is no GPU.")
     group.addoption(
         "--perf-baselines", metavar="DIR", default="perf_baselines", help="Folder of the baselines (perf_baselines)."
+    )
+    group.addoption(
+        "--perf-history",
+        metavar="FILE",
+        help="The history, to learn from it how far each cell moves between nights; a night passes its own.",
     )
     group.addoption(
         "--perf-results", metavar="DIR", default="perf_results", help="Folder for results and logs (perf_results)."

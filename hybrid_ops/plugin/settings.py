@@ -75,7 +75,9 @@ def run_options(config: pytest.Config) -> RunOptions:
     return RunOptions(
         device=_device(chosen_platform(config)) if url is None else server(url),
         baselines=config.rootpath / option.perf_baselines,
+        history=Path(option.perf_history) if option.perf_history else None,
         update=option.update_baselines,
+        update_adds=option.add_to_baselines,
         most_launches=option.perf_launches,
         budget_seconds=seconds(budget, "--perf-budget") if budget else BUDGET_SECONDS.get(option.perf_suite, 1800.0),
         deadline_seconds=seconds(option.perf_deadline, "--perf-deadline"),
@@ -120,7 +122,8 @@ def _arms(config: pytest.Config, environment: dict[str, str | None]) -> tuple[Ar
     if option.perf_server:
         raise InputError("--perf-server: arms are engines that the suite starts; a running server is none")
     if option.update_baselines:
-        raise InputError("--update-baselines: record baselines in a plain run, not in a comparison of arms")
+        given = "--add-to-baselines" if option.add_to_baselines else "--update-baselines"
+        raise InputError(f"{given}: record baselines in a plain run, not in a comparison of arms")
     if option.perf_aa and (option.perf_arm_b or environment):
         raise InputError("--perf-aa: both arms are the same; drop --perf-arm-b and --perf-inject, or use --perf-ab")
     first, second = Arm("a"), arm_b(option.perf_arm_b, environment)

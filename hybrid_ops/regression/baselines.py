@@ -13,7 +13,7 @@ import fcntl
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
@@ -62,9 +62,19 @@ class CellBaseline(StrictModel):
     """Largest relative change that still passes, such as 0.1. Exact metrics have none."""
     launches: list[float] = []
     """The value of each launch behind `value`: how noisy the cell is."""
+    sessions: list[int] = []
+    """How many of the launches each session made, in their order; empty where all are of one session."""
     outliers: list[float] = []
     """Launches of the same update that it left out, because they lie far from all the others."""
     waiver: WaiverField | None = None
+
+    @model_validator(mode="after")
+    def _sessions_made_the_launches(self) -> CellBaseline:
+        if self.sessions and (min(self.sessions) < 1 or sum(self.sessions) != len(self.launches)):
+            raise ValueError(
+                f"sessions must be numbers of launches that make {len(self.launches)} together, not {self.sessions}"
+            )
+        return self
 
     def launch_values(self) -> list[float]:
         """The launches, scaled to the geometric mean `value`: a value edited by hand keeps the measured spread."""
@@ -135,6 +145,8 @@ class Update:
     metric: Metric
     value: Value
     launches: list[float]
+    sessions: list[int]
+    """How many of the launches each session made; empty for a single session."""
     outliers: list[float]
     tolerance: float | None
     definition: str
@@ -229,10 +241,11 @@ def _apply(document: CommentedMap, update: Update, path: Path) -> Written:
     if update.tolerance is not None:
         cell["tolerance"] = update.tolerance
         cell["launches"] = _flow_list(update.launches)
-        if update.outliers:
-            cell["outliers"] = _flow_list(update.outliers)
-        else:
-            cell.pop("outliers", None)
+        for field, values in (("sessions", update.sessions), ("outliers", update.outliers)):
+            if values:
+                cell[field] = _flow_list(values)
+            else:
+                cell.pop(field, None)
     return Written(update.case, update.metric, old, update.value, path)
 
 
@@ -242,7 +255,7 @@ def _flow(mapping: dict[str, Any]) -> CommentedMap:
     return result
 
 
-def _flow_list(values: list[float]) -> CommentedSeq:
+def _flow_list(values: Sequence[float]) -> CommentedSeq:
     result = CommentedSeq(_rounded(value) for value in values)
     result.fa.set_flow_style()
     return result

@@ -12,7 +12,8 @@ from hybrid_ops.measure.records import LaunchRecord, PairRecord, matches_expecte
 from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.baselines import Baselines, FoundBaseline
 from hybrid_ops.regression.comparable import compared_with
-from hybrid_ops.regression.judge import Evidence, Judgement, Settings, judge_run
+from hybrid_ops.regression.judge import Evidence, Judgement, Settings, by_session, judge_run
+from hybrid_ops.regression.learnt import LearntNoise
 from hybrid_ops.regression.statistics import Noise
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.regression.waivers import Waiver, waived
@@ -134,6 +135,8 @@ class CellResult:
     log: str | None
     compared_with: str = "baseline"
     """What `baseline` is: the recorded baseline, or `arm a` of an A/B comparison, whose arm B `value` then is."""
+    baseline_sessions: list[int] = field(default_factory=list)
+    """How many of the baseline's launches each session made; empty where all are of one session."""
     log_ratios: list[float] = field(default_factory=list)
     """log(arm B / arm A) of each launch pair, in an A/B comparison."""
     noise: float | None = None
@@ -157,9 +160,11 @@ def judge_cells(
     baselines: Baselines,
     settings: Settings,
     budget_left: bool,
+    learnt: LearntNoise,
     recording: bool = False,
 ) -> list[CellResult]:
-    """The verdict of every cell, from all launches so far. `recording`: they are to become the baselines."""
+    """The verdict of every cell, from all launches so far. `learnt` is what earlier runs have shown of the noise;
+    `recording`: the launches are to become the baselines."""
     observations = [observe(cell, launches) for cell in cells]
     compared = []
     for index, (cell, seen) in enumerate(zip(cells, observations)):
@@ -171,7 +176,10 @@ def judge_cells(
         if compared[-1].unfit and seen.values:
             observations[index] = replace(seen, values=[], invalid=list(compared[-1].unfit))
     judged = judge_run(
-        [_evidence(cell, seen, one.baseline) for cell, seen, one in zip(cells, observations, compared)],
+        [
+            _evidence(cell, seen, one.baseline, learnt, settings)
+            for cell, seen, one in zip(cells, observations, compared)
+        ],
         settings,
         budget_left,
     )
@@ -251,14 +259,26 @@ def _ungated(cell: Cell, seen: Observation) -> bool:
     return bool(seen.reference_kernels) and cell.metric.kind is not Kind.EXACT
 
 
-def _evidence(cell: Cell, seen: Observation, known: FoundBaseline | None) -> Evidence:
-    baseline: list[Value] = []
-    if known is not None:
-        baseline = [known.cell.value] if cell.metric.kind is Kind.EXACT else list(known.cell.launch_values())
-    tolerance = known.cell.tolerance or 0.0 if known is not None else 0.0
+def _evidence(
+    cell: Cell, seen: Observation, known: FoundBaseline | None, learnt: LearntNoise, settings: Settings
+) -> Evidence:
     metric = cell.metric
-    return Evidence(
-        metric.kind, metric.direction, tuple(seen.values), tuple(baseline), tolerance, is_tokens=metric.is_tokens
+    evidence = Evidence(metric.kind, metric.direction, tuple(seen.values), is_tokens=metric.is_tokens)
+    if known is None:
+        return evidence
+    if metric.kind is Kind.EXACT:
+        return replace(evidence, baseline=(known.cell.value,))
+    launches, sessions = known.cell.launch_values(), known.cell.sessions
+    noise = learnt.of(
+        cell.id, cell.definition, metric.kind, by_session(launches, sessions), settings.priors[metric.kind]
+    )
+    return replace(
+        evidence,
+        baseline=tuple(launches),
+        tolerance=known.cell.tolerance or 0.0,
+        launch_noise=noise.launch,
+        session_noise=noise.session,
+        session_sizes=tuple(sessions),
     )
 
 
@@ -304,6 +324,7 @@ def _result(
         mde=judgement.mde,
         launches=list(seen.values),
         baseline_launches=list(known.cell.launches) if known is not None else [],
+        baseline_sessions=list(known.cell.sessions) if known is not None else [],
         baseline_file=str(known.path) if known is not None else None,
         definition=cell.definition,
         log=seen.log,

@@ -33,11 +33,12 @@ def sum_of_squares(values: Sequence[float]) -> float:
     return math.fsum((value - centre) ** 2 for value in values)
 
 
-def noise_of(logs: Sequence[float]) -> Noise:
-    """The noise that log values themselves show. Raises ValueError for fewer than two."""
-    if len(logs) < 2:
-        raise ValueError("the noise of launches needs at least two")
-    return Noise(math.sqrt(sum_of_squares(logs) / (len(logs) - 1)), len(logs) - 1)
+def noise_within(groups: Sequence[Sequence[float]]) -> Noise | None:
+    """The noise that groups of log values show within themselves; None where no group has two values."""
+    degrees = sum(len(group) - 1 for group in groups if group)
+    if not degrees:
+        return None
+    return Noise(math.sqrt(sum(sum_of_squares(group) for group in groups if group) / degrees), degrees)
 
 
 def pooled_noise(groups: Sequence[Sequence[float]], prior: Noise) -> Noise:

@@ -13,7 +13,15 @@ from hybrid_ops.measure.gpu import COMPARED_SETTINGS
 from hybrid_ops.measure.metrics import Kind, Scope
 from hybrid_ops.regression.baselines import Baselines, Recorded, Update, Written
 from hybrid_ops.regression.cells import Cell, CellResult, Launches, observe
-from hybrid_ops.regression.judge import TOLERANCE_STEPS, Prior, Settings, are_alike, tolerance_from_launches
+from hybrid_ops.regression.judge import (
+    TOLERANCE_STEPS,
+    Prior,
+    Settings,
+    are_alike,
+    by_session,
+    tolerance_from_launches,
+)
+from hybrid_ops.regression.learnt import LearntNoise
 from hybrid_ops.regression.outliers import outlier_launches
 from hybrid_ops.regression.verdicts import Verdict
 
@@ -24,6 +32,10 @@ SPARE_LAUNCHES_OF_AN_UPDATE = 2
 UNSETTLED = 0.3
 """The tolerance of a case's pace from which on an update launches its engine again: such a baseline would let most
 regressions pass that anyone looks for, and often a single launch is to blame."""
+MOST_SESSIONS = 8
+"""How many sessions a baseline is made of at most; another one takes the place of the oldest."""
+NOT_THE_ENGINE = frozenset({"hybrid-ops", "source"})
+"""Versions that may differ between the sessions of a baseline: they measure, and are not what is measured."""
 UNSTABLE = 0.5
 """The standard deviation of log values between launches from which on a cell is not recorded."""
 
@@ -43,26 +55,36 @@ def update_baselines(
     baselines: Baselines,
     settings: Settings,
     recorded: Recorded,
+    add: bool = False,
 ) -> UpdateOutcome:
     """Record what a run measured. Failed, invalid and unstable cells are refused and leave the file as it is.
 
     A portable cell (scope `any` or platform) that still passes keeps its recorded value: it is every machine's, and
     rewriting it on each would only make noise in reviews.
+
+    With `add` the launches of a noisy cell are a further session of its baseline, and what is exact keeps its value.
+    What differs from the baseline by its versions or its verdict is refused: it is another engine.
     """
     updates: list[Update] = []
     kept: list[str] = []
     refused: dict[str, str] = {}
     for cell, result in zip(cells, results):
-        refusal = _refusal(cell, result)
         if result.verdict is Verdict.EXPECTED_FAILURE or result.is_ungated:
             continue
+        refusal = _refusal(cell, result) or (_refusal_to_add(cell, result, baselines, recorded) if add else None)
         if refusal is not None:
             refused[cell.id] = refusal
-        elif cell.metric.scope is not Scope.DEVICE_CLASS and result.verdict is Verdict.PASS:
+        elif _keeps_its_value(cell, result, add):
             kept.append(cell.id)
         else:
-            updates.append(_update(cell, result, settings, recorded))
+            updates.append(_update(cell, result, settings, recorded, add))
     return UpdateOutcome(baselines.write(updates), kept, refused)
+
+
+def _keeps_its_value(cell: Cell, result: CellResult, add: bool) -> bool:
+    if result.verdict is not Verdict.PASS:
+        return False
+    return cell.metric.kind is Kind.EXACT if add else cell.metric.scope is not Scope.DEVICE_CLASS
 
 
 def unsettled(cells: Sequence[Cell], launches: Launches, settings: Settings) -> set[str]:
@@ -104,22 +126,44 @@ def _refusal(cell: Cell, result: CellResult) -> str | None:
     return None
 
 
-def _update(cell: Cell, result: CellResult, settings: Settings, recorded: Recorded) -> Update:
+def _refusal_to_add(cell: Cell, result: CellResult, baselines: Baselines, recorded: Recorded) -> str | None:
+    """Why a run's launches are no further session of the cell's baseline; None where they are one."""
+    found = baselines.find(cell.case.id, cell.metric.name)
+    if found is None or result.verdict is Verdict.MISSING_BASELINE:
+        return None
+    instead = "record it anew with --update-baselines"
+    old, new = found.recorded.versions, recorded.versions
+    for name in sorted(old.keys() | new.keys() - NOT_THE_ENGINE):
+        if name not in NOT_THE_ENGINE and old.get(name) != new.get(name):
+            return (
+                f"the baseline is of {name} {old.get(name, '(none)')}, this run of {new.get(name, '(none)')}: {instead}"
+            )
+    if result.verdict in (Verdict.SLOWER, Verdict.FASTER, Verdict.CHANGED):
+        return f"{result.verdict} than the baseline, so not the same engine: {instead}"
+    return None
+
+
+def _update(cell: Cell, result: CellResult, settings: Settings, recorded: Recorded, add: bool) -> Update:
     value = result.launches[0]
     launches: list[float] = []
+    sessions: list[int] = []
     outliers: list[float] = []
     tolerance = None
     if cell.metric.kind is not Kind.EXACT:
         prior = settings.priors[cell.metric.kind]
         launches, outliers = _without_outliers([float(launch) for launch in result.launches], prior)
+        groups = [*(_old_sessions(result) if add else ()), launches][-MOST_SESSIONS:]
+        sessions = [len(group) for group in groups] if len(groups) > 1 else []
+        launches = [launch for group in groups for launch in group]
         value = geometric_mean(launches)
-        tolerance = max(tolerance_from_launches(launches, prior), _widened_tolerance(result, prior))
+        tolerance = max(_own_tolerance(groups, cell.metric.kind, prior), _widened_tolerance(cell, result, prior))
     return Update(
         model=cell.case.spec.model,
         case=cell.case.id,
         metric=cell.metric,
         value=value,
         launches=launches,
+        sessions=sessions,
         outliers=outliers,
         tolerance=tolerance,
         definition=cell.definition,
@@ -127,12 +171,25 @@ def _update(cell: Cell, result: CellResult, settings: Settings, recorded: Record
     )
 
 
-def _widened_tolerance(result: CellResult, prior: Prior) -> float:
+def _old_sessions(result: CellResult) -> list[list[float]]:
+    """The launches of the baseline that a run was compared with, by session; none where there was none."""
+    launches = [float(launch) for launch in result.baseline_launches]
+    return by_session(launches, result.baseline_sessions) if launches else []
+
+
+def _own_tolerance(sessions: Sequence[Sequence[float]], kind: Kind, prior: Prior) -> float:
+    """The tolerance that a baseline's launches ask for by themselves, so that a reader of the file can check it."""
+    between = LearntNoise().of("", "", kind, sessions, prior).session
+    launches = [launch for session in sessions for launch in session]
+    return tolerance_from_launches(launches, prior, between, [len(session) for session in sessions])
+
+
+def _widened_tolerance(cell: Cell, result: CellResult, prior: Prior) -> float:
     """The old tolerance if a person made it wider than the old launches ask for, which an update keeps; else 0."""
     if result.tolerance is None:
         return 0.0
-    launches = [float(launch) for launch in result.baseline_launches]
-    own = tolerance_from_launches(launches, prior) if launches else 0.0
+    sessions = _old_sessions(result)
+    own = _own_tolerance(sessions, cell.metric.kind, prior) if sessions else 0.0
     return result.tolerance if result.tolerance > own + 1 / TOLERANCE_STEPS else 0.0
 
 

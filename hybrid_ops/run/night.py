@@ -203,6 +203,7 @@ class Night:
     def _part(self, run_id: str, suite: str, *chosen: str) -> Part:
         # With `=`: pytest takes a folder that stands alone for a place to look for tests and its configuration.
         named = [f"--perf-suite={suite}", f"--perf-results={self.options.results}", f"--perf-run-id={run_id}"]
+        named.append(f"--perf-history={self.options.history}")
         return Part(run_id, suite, [*DEVICE_ARGUMENTS[self.options.device], *self.options.arguments, *named, *chosen])
 
     def _run_part(self, part: Part) -> None:

@@ -46,7 +46,11 @@ class RunOptions:
     device: Device
     """What baselines are looked up for: a device of this machine, or a running server."""
     baselines: Path
+    history: Path | None
+    """The history of this machine, which tells how far each cell moves between nights."""
     update: bool
+    update_adds: bool
+    """Whether an update adds a session to the baselines, in place of recording them anew."""
     most_launches: int
     budget_seconds: float
     deadline_seconds: float

@@ -19,7 +19,10 @@ from hybrid_ops.regression.baselines import Baselines
 from hybrid_ops.regression.cells import Cell, CellResult, judge_cells, judge_pairs
 from hybrid_ops.regression.claims import ClaimResult, judge_claims
 from hybrid_ops.regression.findings import findings, unchecked
+from hybrid_ops.regression.history.noise import night_noise
+from hybrid_ops.regression.history.store import History
 from hybrid_ops.regression.judge import Settings
+from hybrid_ops.regression.learnt import LearntNoise
 from hybrid_ops.regression.noise import NOISE_FILE, MeasuredNoise
 from hybrid_ops.regression.results import ArmResult, CellNoise, RunResults, UpdateResult, WrittenBaseline
 from hybrid_ops.regression.update import provenance, unsettled, update_baselines
@@ -85,6 +88,7 @@ class BaselineTrial(Trial):
     def __init__(self, options: RunOptions) -> None:
         super().__init__(options)
         self.baselines = Baselines(options.baselines, options.device)
+        self.learnt = _learnt(options)
 
     def measure(self, order: Order) -> LaunchRecord:
         closer = self.options.update or order.index > 1
@@ -93,7 +97,8 @@ class BaselineTrial(Trial):
         return run_launch(launch, terms, order.tell, order.standby)
 
     def judge(self, cells: Sequence[Cell], records: Records, budget_left: bool) -> list[CellResult]:
-        return judge_cells(cells, records, self.baselines, self.settings, budget_left, self.options.update)
+        recording = self.options.update
+        return judge_cells(cells, records, self.baselines, self.settings, budget_left, self.learnt, recording)
 
     def claims(self, cells: Sequence[Cell], records: Records) -> list[ClaimResult]:
         return judge_claims(cells, records, self.settings)
@@ -107,7 +112,8 @@ class BaselineTrial(Trial):
         if not self.options.update:
             return
         recorded = provenance(results.run_id, self.options.device.name, results.versions, results.device.settings)
-        outcome = update_baselines(cells, results.cells, self.baselines, self.settings, recorded)
+        adds = self.options.update_adds
+        outcome = update_baselines(cells, results.cells, self.baselines, self.settings, recorded, adds)
         written = {f"{one.case}-{one.metric.name}" for one in outcome.written}
         results.cells = [replace(result, recorded=result.cell in written) for result in results.cells]
         results.update = UpdateResult(
@@ -125,6 +131,16 @@ class BaselineTrial(Trial):
             kept=outcome.kept,
             refused=outcome.refused,
         )
+
+
+def _learnt(options: RunOptions) -> LearntNoise:
+    """What A/A comparisons and the history have shown of the cells' noise on the device class of a run."""
+    device = options.device.device_class
+    measured = MeasuredNoise(options.baselines / device / NOISE_FILE)
+    if options.history is None:
+        return LearntNoise(measured.sessions)
+    with History(options.history) as history:
+        return LearntNoise(measured.sessions, night_noise(history, device))
 
 
 class ArmsTrial(Trial):

@@ -15,6 +15,7 @@ from hybrid_ops.measure.records import CaseRecord, LaunchRecord
 from hybrid_ops.regression.baselines import Baselines
 from hybrid_ops.regression.cells import Cell, CellResult, judge_cells
 from hybrid_ops.regression.judge import Settings
+from hybrid_ops.regression.learnt import LearntNoise
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.run.options import SuiteOptions
 from hybrid_ops.run.plan import SuitePlan
@@ -131,7 +132,7 @@ def judged(tmp_path: Path, values: dict[str, Any], absent: dict[str, str]) -> di
     )  # fmt: skip
     launches = {"reference-layers": [record]}
     baselines = Baselines(tmp_path, cpu())
-    results = judge_cells(cells, launches, baselines, Settings.for_platform("cpu"), budget_left=False)
+    results = judge_cells(cells, launches, baselines, Settings.for_platform("cpu"), False, LearntNoise())
     return {result.metric: result for result in results}
 
 

@@ -28,7 +28,7 @@ from hybrid_ops.regression.statistics import (
     between_session_noise,
     fitted_prior,
     look_level,
-    noise_of,
+    noise_within,
     rank_sum_tail,
     signed_rank_tail,
 )
@@ -308,7 +308,7 @@ def test_a_prior_fitted_to_alike_cells_finds_their_common_noise():
     cells = []
     for _ in range(60):
         values = [source.gauss(0, 0.03) for _ in range(5)]
-        cells.append(noise_of(values))
+        cells.append(noise_within([values]))
     fitted = fitted_prior(cells, Noise(1.0, 3.0), most_degrees=8.0)
     assert fitted.deviation == pytest.approx(0.03, rel=0.1)
     assert fitted.degrees == 8.0
@@ -325,8 +325,8 @@ def test_noise_between_sessions_is_what_launches_do_not_explain():
         sessions.append([100 * math.exp(shift + source.gauss(0, 0.01)) for _ in range(4)])
     assert between_session_noise(sessions).deviation == pytest.approx(0.05, rel=0.15)
     assert between_session_noise([[100, 102, 98], [101, 99, 100]]).deviation == 0
-    with pytest.raises(ValueError, match="at least two"):
-        noise_of([1.0])
+    assert noise_within([[1.0], [], [2.0]]) is None
+    assert noise_within([[1.0, 3.0], [10.0, 10.0, 10.0]]) == Noise(math.sqrt(2 / 3), 3)
     with pytest.raises(ValueError, match="two sessions"):
         between_session_noise([[1.0, 2.0]])
 

@@ -24,7 +24,7 @@ The words of the judge:
 """
 
 from hybrid_ops.regression.judge.decision import Decision, Ground, Judgement
-from hybrid_ops.regression.judge.evidence import Evidence, Value, are_alike
+from hybrid_ops.regression.judge.evidence import Evidence, Value, are_alike, by_session
 from hybrid_ops.regression.judge.run import judge_cell, judge_run
 from hybrid_ops.regression.judge.settings import PRIORS, Prior, Settings
 from hybrid_ops.regression.judge.tolerance import (
@@ -46,6 +46,7 @@ __all__ = [
     "Settings",
     "Value",
     "are_alike",
+    "by_session",
     "judge_cell",
     "judge_run",
     "minimum_detectable_effect",

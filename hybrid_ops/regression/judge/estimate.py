@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hybrid_ops.measure.metrics import Kind
-from hybrid_ops.regression.judge.evidence import Evidence, logs
+from hybrid_ops.regression.judge.evidence import Evidence, by_session, logs
 from hybrid_ops.regression.judge.settings import Settings
 from hybrid_ops.regression.statistics import (
     Noise,
     combined_noise,
     fitted_prior,
     mean,
-    noise_of,
+    noise_within,
     pooled_noise,
     quantile,
     rank_sum_tail,
@@ -55,9 +55,9 @@ def beliefs(cells: Sequence[Evidence], settings: Settings) -> list[Noise]:
     """What is believed of each cell's launch noise: measured by A/A, or the prior fitted to the run's own cells."""
     groups: dict[tuple[Kind, bool], list[Noise]] = {}
     for cell in cells:
-        launches = cell.pairs if cell.pairs is not None else logs(cell.baseline)
-        if len(launches) > 1:
-            groups.setdefault((cell.kind, cell.pairs is not None), []).append(noise_of(launches))
+        sessions = [cell.pairs] if cell.pairs is not None else by_session(logs(cell.baseline), cell.session_sizes)
+        if (seen := noise_within(sessions)) is not None:
+            groups.setdefault((cell.kind, cell.pairs is not None), []).append(seen)
     fitted = {}
     for paired in (False, True):
         for kind, prior in settings.priors.items():
@@ -91,7 +91,7 @@ def estimate(evidence: Evidence, belief: Noise, settings: Settings) -> Estimate:
         after = [sign * value for value in logs(evidence.current)]
         badness = mean(after) - mean(before)
         worse, better = rank_sum_tail(before, after), rank_sum_tail([-v for v in before], [-v for v in after])
-    noise = pooled_noise([before, after], belief)
+    noise = pooled_noise([*by_session(before, evidence.session_sizes), after], belief)
     most = settings.most_launches(len(after))
     # Each launch that is still to come tells of the noise too: the one of a first pair may be known from it alone.
     at_last = Noise(noise.deviation, noise.degrees + most - len(after))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeGuard
 
 from hybrid_ops.measure.metrics import Direction, Kind
@@ -29,10 +30,15 @@ class Evidence:
     """The noise measured by A/A on this machine, in place of the kind's prior."""
     session_noise: Noise | None = None
     """The noise between sessions measured on this machine, in place of the kind's prior."""
-    baseline_sessions: int = 1
-    """In how many sessions the baseline's launches were made."""
+    session_sizes: Sequence[int] = ()
+    """How many of the baseline's launches each session made that recorded it, in order; empty for a single session."""
     is_tokens: bool = False
     """Exact values that are token ids: they are alike if their generations begin alike."""
+
+    @property
+    def baseline_sessions(self) -> int:
+        """In how many sessions the baseline's launches were made."""
+        return max(1, len(self.session_sizes))
 
     @property
     def sign(self) -> float:
@@ -82,6 +88,12 @@ def leading_tokens(values: Sequence[Value]) -> int:
 def logs(values: Sequence[Value]) -> list[float]:
     """The natural logarithms of measurements; a text or None among them is passed over."""
     return [math.log(value) for value in values if isinstance(value, int | float)]
+
+
+def by_session(values: Sequence[float], sizes: Sequence[int]) -> list[list[float]]:
+    """A baseline's values, grouped by the sessions that recorded them; no `sizes` say that it was one session."""
+    own = iter(values)
+    return [list(islice(own, size)) for size in sizes] if sizes else [list(own)]
 
 
 def geometric_mean(values: Sequence[Value]) -> float | None:
