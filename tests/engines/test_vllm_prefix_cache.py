@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from hybrid_ops.engines.protocol import PROBE_PREFIX
 from hybrid_ops.engines.spec import EngineSpec
@@ -19,6 +20,7 @@ from hybrid_ops.workloads.probe import PrefixProbe
 SHARED = 700
 
 
+@pytest.mark.long
 def test_float32_logits_are_those_of_an_engine_without_a_prefix_cache(tmp_path: Path) -> None:
     """On a model with attention and states. The suites ask the same of other models."""
     model = "nemotron-h-tiny"

@@ -192,6 +192,7 @@ def suite(pytester: pytest.Pytester, cards: StubCards, card: str) -> CardSuite:
     return CardSuite(pytester, cards)
 
 
+@pytest.mark.long
 def test_a_sweep_is_a_table_a_curve_and_a_knee(suite: CardSuite, cards: StubCards, card: str) -> None:
     limits = ",".join(map(str, LIMITS))
     result = suite.run("-k", "llama-2-7b", f"--perf-power-limits={limits}", "--perf-launches=1")

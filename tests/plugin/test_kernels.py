@@ -99,6 +99,7 @@ def test_a_run_prints_the_tables_and_leaves_junit_and_a_plot(kernels: Suite) -> 
     assert {f"test_cell[{cell}]" for cell in cells} <= names
 
 
+@pytest.mark.long
 def test_a_slow_contender_is_found_by_two_arms_and_the_others_are_not(kernels: Suite) -> None:
     arm = "--perf-arm-b=arg.slow={F.conv1d: 9.0}"
     cells = "bench/conv and forward_ms and f_conv1d"

@@ -159,6 +159,7 @@ def picture(suite: Suite) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_the_suite_is_as_stored(every_kind: Suite) -> None:
     found = json.loads(json.dumps(picture(every_kind)))
     (every_kind.root / SNAPSHOT.name).write_text(json.dumps(found, sort_keys=True))

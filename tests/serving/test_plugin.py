@@ -118,6 +118,7 @@ def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
     assert reasons["completed"][0] == "missing-baseline", "what is exact counts, whichever kernel computed it"
 
 
+@pytest.mark.long
 def test_the_same_cases_on_a_running_server(serving_suite: Suite, running_server: str) -> None:
     serving_suite.add_model("fake")
     arguments = [f"--perf-server={running_server}/v1", "--perf-launches=1"]

@@ -21,6 +21,8 @@ from hybrid_ops.workloads.conversations import SHIPPED_CONVERSATIONS
 from hybrid_ops.workloads.serving import ServingWorkload
 from tests.serving.conftest import processes_under
 
+pytestmark = pytest.mark.long
+
 CLOSED = ServingWorkload(
     description="closed loop",
     prompt_tokens=64,
