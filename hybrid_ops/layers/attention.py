@@ -11,6 +11,7 @@ the queries are the last T of S positions, which is the default offset S − T.
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,14 +64,16 @@ def attention(
         TypeError, ValueError: naming the argument that has a wrong shape, dtype, device or value.
     """
     _check(query, key, value, query_offset, cu_seqlens)
+
+    def one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        position = _offset(q, k, query_offset)
+        return _attend(q, k, v, _mask(mask_mod, q, k, position, 0), score_mod, scale, position, 0)
+
     if cu_seqlens is None:
-        return _attend(query, key, value, mask_mod, score_mod, scale, _offset(query, key, query_offset), 0)
-    outputs = []
+        return one(query, key, value)
     boundaries = sequence_boundaries(cu_seqlens, query.shape[0], query.shape[1])
-    for start, end in pairwise(boundaries):
-        q, k, v = (tensor[:, start:end] for tensor in (query, key, value))
-        outputs.append(_attend(q, k, v, mask_mod, score_mod, scale, _offset(q, k, None), 0))
-    return torch.cat(outputs, dim=1)
+    sequences = [[tensor[:, start:end] for tensor in (query, key, value)] for start, end in pairwise(boundaries)]
+    return torch.cat([one(*sequence) for sequence in sequences], dim=1)
 
 
 @without_autocast
@@ -84,13 +87,14 @@ def sliding_window_attention(
     scale: float | None = None,
     query_offset: int | Tensor | None = None,
     cu_seqlens: Tensor | None = None,
-    block_size: int = 128,
+    block_size: int = 64,
 ) -> Tensor:
     """Causal attention in which a query sees `window` keys, itself among them: O(T·(window + block_size)) time.
 
     Equal to `attention` with `masks.sliding_window(window)`, but the T × S matrix of scores is never made: the queries
     go block by block, and each block meets only the band of keys that its queries can see (Mistral 7B,
-    arXiv 2310.06825, §2; blocks as in Longformer, arXiv 2004.05150, §3.1).
+    arXiv 2310.06825, §2; blocks as in Longformer, arXiv 2004.05150, §3.1). The mask looks at distances only, so one
+    mask serves all blocks whose bands lie alike: all but those at the beginning and the last.
 
     Args:
         query: [B, T, H, K], any floating dtype.
@@ -121,6 +125,7 @@ def sliding_window_attention(
         q = query[:, start:end]
         k, v = (key, value) if cu_seqlens is None else (key[:, start:end], value[:, start:end])
         offset = _offset(q, k, query_offset)
+        place, mask = None, None
         earliest, latest = (offset, offset) if isinstance(offset, int) else (int(offset.min()), int(offset.max()))
         for first in range(0, end - start, block_size):
             block = q[:, first : first + block_size]
@@ -128,9 +133,11 @@ def sliding_window_attention(
             low = max(earliest + first - window + 1, 0)
             high = min(latest + first + block.shape[1], k.shape[1])
             band = slice(min(low, high), high)
-            outputs.append(
-                _attend(block, k[:, band], v[:, band], mask_mod, score_mod, scale, offset + first, band.start)
-            )
+            position = offset + first
+            before, place = place, (block.shape[1], high - band.start, earliest + first - band.start)
+            if place != before:
+                mask = _mask(mask_mod, block, k[:, band], position, band.start)
+            outputs.append(_attend(block, k[:, band], v[:, band], mask, score_mod, scale, position, band.start))
     return torch.cat(outputs, dim=1) if outputs else query.new_zeros(*query.shape[:3], value.shape[3])
 
 
@@ -179,7 +186,8 @@ def block_sparse_attention(
         first = number * block_size
         block = query[:, first : first + block_size]
         position = keys - queries + first
-        outputs.append(_attend(block, key[:, band], value[:, band], mask_mod, score_mod, scale, position, band.start))
+        mask = _mask(mask_mod, block, key[:, band], position, band.start)
+        outputs.append(_attend(block, key[:, band], value[:, band], mask, score_mod, scale, position, band.start))
     return torch.cat(outputs, dim=1) if outputs else query.new_zeros(*query.shape[:3], value.shape[3])
 
 
@@ -189,11 +197,47 @@ def _band(seen: Tensor) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
+class _Mask(NamedTuple):
+    """What a mask does to the scores of some queries with some keys."""
+
+    hidden: Tensor
+    """[B, H, T, S], or what broadcasts to it: added to the scores."""
+    blind: Tensor
+    """[B, H, T, 1], or what broadcasts to it: True for a query that sees no key."""
+
+
+def _mask(
+    mask_mod: MaskMod | None, query: Tensor, key: Tensor, query_start: int | Tensor, key_start: int
+) -> _Mask | None:
+    """A mask for queries that start at query_start (one position, or [B]) with keys that start at key_start."""
+    if mask_mod is None:
+        return None
+    seen = mask_mod(*_positions(query, key, query_start, key_start))
+    dtype = compute_dtype(query, key)
+    # Low enough to vanish in the softmax, and finite, so that a row that sees no key is no NaN before it is zeroed.
+    hidden = torch.zeros(seen.shape, dtype=dtype, device=query.device).masked_fill_(~seen, torch.finfo(dtype).min / 2)
+    return _Mask(hidden, ~seen.any(dim=-1, keepdim=True))
+
+
+def _positions(
+    query: Tensor, key: Tensor, query_start: int | Tensor, key_start: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The batch rows, heads, query positions and key positions that mask and score mods take, broadcasting."""
+    device = query.device
+    start = query_start if isinstance(query_start, int) else query_start[:, None, None, None]
+    return (
+        torch.arange(query.shape[0], device=device)[:, None, None, None],
+        torch.arange(query.shape[2], device=device)[:, None, None],
+        start + torch.arange(query.shape[1], device=device)[:, None],
+        torch.arange(key_start, key_start + key.shape[1], device=device),
+    )
+
+
 def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask_mod: MaskMod | None,
+    mask: _Mask | None,
     score_mod: ScoreMod | None,
     scale: float | None,
     query_start: int | Tensor,
@@ -201,8 +245,8 @@ def _attend(
 ) -> Tensor:
     """Attention of queries that start at query_start (one position, or [B]) with keys that start at key_start."""
     dtype = compute_dtype(query, key, value)
-    batch, queries, heads, size = query.shape
-    keys, key_heads = key.shape[1:3]
+    queries, heads, size = query.shape[1:]
+    key_heads = key.shape[2]
     group = heads // key_heads
     scale = size**-0.5 if scale is None else scale
 
@@ -211,23 +255,14 @@ def _attend(
     v = value.to(dtype).transpose(1, 2)  # [B, HK, S, V]
     scores = ((q * scale) @ k).unflatten(2, (group, queries)).flatten(1, 2)  # [B, H, T, S]
 
-    device = query.device
-    b = torch.arange(batch, device=device)[:, None, None, None]
-    h = torch.arange(heads, device=device)[:, None, None]
-    start = query_start if isinstance(query_start, int) else query_start[:, None, None, None]
-    query_position = start + torch.arange(queries, device=device)[:, None]
-    key_position = torch.arange(key_start, key_start + keys, device=device)
     if score_mod is not None:
-        scores = score_mod(scores, b, h, query_position, key_position)
-    if mask_mod is not None:
-        seen = mask_mod(b, h, query_position, key_position)
-        # Low enough to vanish in the softmax, and finite, so that a row that sees no key is no NaN before it is zeroed.
-        hidden = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min / 2)
-        scores = scores + hidden
+        scores = score_mod(scores, *_positions(query, key, query_start, key_start))
+    if mask is not None:
+        scores = scores + mask.hidden
     weights = scores.softmax(dim=-1).unflatten(1, (key_heads, group)).flatten(2, 3)  # [B, HK, G·T, S]
     output = (weights @ v).unflatten(2, (group, queries)).flatten(1, 2)  # [B, H, T, V]
-    if mask_mod is not None:
-        output = output.masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)
+    if mask is not None:
+        output = output.masked_fill(mask.blind, 0.0)
     return output.transpose(1, 2).to(query.dtype)
 
 

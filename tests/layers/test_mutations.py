@@ -89,7 +89,7 @@ QUIET = [
     ("all rows have the prefix of the first", "masks", "else prefix_length[batch]", "else prefix_length[0 * batch]", (*FORMULA, "prefix_lm")),
     ("all rows turn by the positions of the first", "rotary", "positions.double()[..., None, None]", "(positions if positions.dim() == 1 else positions[:1]).double()[..., None, None]", (*FORMULA, "apply_rotary")),
     ("the band begins where the first row's does", "attention", "(int(offset.min()), int(offset.max()))", "(int(offset[0]), int(offset.max()))", (*FORMULA, "sliding_window_attention")),
-    ("blocks forget a given scale", "attention", "_attend(block, key[:, band], value[:, band], mask_mod, score_mod, scale, position, band.start)", "_attend(block, key[:, band], value[:, band], mask_mod, score_mod, None, position, band.start)", (*FORMULA, "block_sparse_attention")),
+    ("blocks forget a given scale", "attention", "_attend(block, key[:, band], value[:, band], mask, score_mod, scale, position, band.start)", "_attend(block, key[:, band], value[:, band], mask, score_mod, None, position, band.start)", (*FORMULA, "block_sparse_attention")),
     ("a token's given scale is forgotten", "delta_rule", "_prepare((query, key, value, beta, gate), scale, normalise, dtype)", "_prepare((query, key, value, beta, gate), None, normalise, dtype)", (*FORMULA, "step_delta_rule")),
     ("a token is normalised even if it should not be", "delta_rule", "_prepare((query, key, value, beta, gate), scale, normalise, dtype)", "_prepare((query, key, value, beta, gate), scale, True, dtype)", (*FORMULA, "step_delta_rule")),
     ("groups are normed as one", "norms", "y.unflatten(-1, (-1, group_size))", "y.unflatten(-1, (1, -1))", (*FORMULA, "gated_rms_norm")),

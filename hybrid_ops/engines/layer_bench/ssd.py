@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+FLOOR_CHUNK = 64
+
 
 def _inputs(shape: Shape, device: torch.device) -> dict[str, Tensor]:
     import torch
@@ -68,6 +70,28 @@ def _vllm(shape: Shape, device: torch.device) -> Function:
     return vllm
 
 
+def _floor(shape: Shape, device: torch.device) -> Function:
+    def floor(x: Tensor, b: Tensor, c: Tensor, dt: Tensor, a: Tensor) -> None:
+        """The four matmuls of the paper's Listing 1 at C = 64, batched and contiguous, and nothing else."""
+        chunks = shape.batch * shape.tokens // FLOOR_CHUNK
+        b, c = (y.flatten(0, 2)[: chunks * FLOOR_CHUNK].view(chunks, FLOOR_CHUNK, -1) for y in (b, c))
+        x = x.flatten(0, 1)[: chunks * FLOOR_CHUNK].view(chunks, FLOOR_CHUNK, -1)  # [NC, C, H·P]
+        heads = x.view(chunks * shape.heads, FLOOR_CHUNK, -1)
+        scores = c @ b.mT
+        scores.repeat_interleave(shape.heads, dim=0) @ heads
+        states = b.mT @ x
+        c @ states
+
+    return floor
+
+
+def _floor_flops(shape: Shape) -> int:
+    """The scores of a chunk once; a head has products of C × C with C × P, of N × C with C × P, of C × N with N × P."""
+    size = shape.head_size
+    a_chunk = 2 * FLOOR_CHUNK * size * (FLOOR_CHUNK + shape.heads * (FLOOR_CHUNK + 2 * size))
+    return shape.batch * shape.tokens // FLOOR_CHUNK * a_chunk
+
+
 def _fla(shape: Shape, device: torch.device) -> Function:
     module = importlib.import_module("fla.ops.simple_gla")
 
@@ -109,6 +133,9 @@ SSD = Layer(
             is_installed=_has_transformers,
         ),
         Contender("vLLM", _vllm, has_backward=False, platforms=("cpu",), is_installed=packages.has_vllm_kernels),
+        Contender(
+            "matmul floor", _floor, has_backward=False, is_yardstick=True, platforms=("cpu",), flops=_floor_flops
+        ),
         Contender(
             "fla Triton (bf16)",
             _fla,

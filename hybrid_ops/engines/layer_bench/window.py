@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+FLOOR_BLOCK = 128
+
 
 def _seen(shape: Shape, device: torch.device) -> Tensor:
     """[T, T], True where the query (row) sees the key (column)."""
@@ -31,6 +33,18 @@ def _reference(shape: Shape) -> Function:
     return dense_softmax
 
 
+def _floor(shape: Shape, device: torch.device) -> Function:
+    def floor(q: Tensor, k: Tensor, v: Tensor) -> None:
+        """The two matmuls of each block of queries with the keys that any of them sees, and no softmax."""
+        q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+        for start in range(0, shape.tokens, FLOOR_BLOCK):
+            end = min(start + FLOOR_BLOCK, shape.tokens)
+            seen = slice(max(0, start + 1 - shape.window), end)
+            q[:, :, start:end] @ k[:, :, seen].mT @ v[:, :, seen]
+
+    return floor
+
+
 _MODS: dict[str, Any] = {"mask": attention.sliding_window, "score": None}
 
 WINDOW = Layer(
@@ -42,6 +56,7 @@ WINDOW = Layer(
         Contender("ours", functools.partial(attention.ours, **_MODS)),
         Contender("SDPA, dense mask", functools.partial(attention.dense_sdpa, **_MODS), output=attention.time_major),
         Contender("SDPA, full causal", attention.causal_sdpa, output=attention.time_major, is_yardstick=True),
+        Contender("matmul floor", _floor, has_backward=False, is_yardstick=True, platforms=("cpu",)),
         Contender(
             "FlexAttention",
             functools.partial(attention.compiled_flex, **_MODS),
