@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_ops.report.comparison import LABELS, ComparisonResults, Measured
-from hybrid_ops.report.drawing import BLUE, DARK, DOTS_PER_INCH, GREEN, ORANGE, STYLE, plain_axis
+from hybrid_ops.report.drawing import BLUE, DARK, DOTS_PER_INCH, GREEN, ORANGE, STYLE, plain_axis, plain_numbers
 from hybrid_ops.report.numbers import binary_unit
 from hybrid_ops.workloads.comparison import Attention
 
@@ -173,7 +173,7 @@ def _label(axis: Any, title: str, unit: str) -> None:
 
 
 def _grid(axis: Any) -> None:
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}")
+    plain_numbers(axis.yaxis)
     plain_axis(axis)
 
 

@@ -15,7 +15,7 @@ from tests.plugin.suite import Suite
 from tests.regression.history.nights import results
 
 PLOTS = {"memory_comparison", "throughput_comparison", "latency_percentiles", "latency_vs_input_length",
-         "memory_efficiency"}  # fmt: skip
+         "memory_efficiency", "by_model"}  # fmt: skip
 
 
 def pixels(path: Path) -> tuple[int, int]:
