@@ -56,7 +56,7 @@ def plot_by_model(run: RunResults, folder: Path, file_format: str) -> list[Path]
     for number, start in enumerate(range(0, len(groups), MOST_GROUPS), start=1):
         own = groups[start : start + MOST_GROUPS]
         path = folder / f"by_{what}{'' if number == 1 else f'_{number}'}.{file_format}"
-        size = (3.6 + 4.2 * len(values), 2.2 + 0.42 * max(len(rows), len(own) / 1.6))
+        size = (3.6 + 4.2 * len(values), max(4.4, 2.2 + 0.42 * max(len(rows), len(own) / 1.6)))
         note = "Lines: from the least to the greatest launch. Grey: the baseline"
         with drawn(path, size, f"Throughput and latency by {what}", run, note) as figure:
             _draw_rows(figure, values, rows, own)
