@@ -95,6 +95,10 @@ class RunStore(Generic[RecordT]):
             records.append(self._records.validate_json(path.read_bytes()))
         return records
 
+    def is_recorded(self, launch_name: str, index: int) -> bool:
+        """Whether a launch is finished."""
+        return self._record_path(launch_name, index).exists()
+
     def _record_path(self, launch_name: str, index: int) -> Path:
         return self.launch_folder(launch_name, index) / "record.json"
 

@@ -23,7 +23,7 @@ from hybrid_ops.plugin.fixtures import (
     measured_claims,
     parametrize,
 )
-from hybrid_ops.plugin.progress import PROGRESS_FILE, ProgressFile, teller
+from hybrid_ops.plugin.progress import PROGRESS_FILE, ProgressFile
 from hybrid_ops.plugin.settings import others_than, run_options, suite_options
 from hybrid_ops.plugin.state import (
     DESELECTED,
@@ -35,7 +35,7 @@ from hybrid_ops.plugin.state import (
     is_controller,
     is_worker,
 )
-from hybrid_ops.plugin.terminal import NEEDS_GPU, without_explained, write_report, write_skips
+from hybrid_ops.plugin.terminal import NEEDS_GPU, without_explained, write_report, write_unmeasured
 from hybrid_ops.regression.cells import Cell
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
 from hybrid_ops.report import write_reports
@@ -64,8 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
             folder = new_run_folder(Path(config.option.perf_results).absolute(), config.option.perf_run_id)
         config.stash[FOLDER] = folder
         progress = config.stash[PROGRESS] = ProgressFile(folder / PROGRESS_FILE, config)
-        tell = teller(progress, config, is_shared=is_worker(config) or is_controller(config))
-        config.stash[RUN] = PerfRun(folder, options, tell)
+        config.pluginmanager.register(progress)
+        config.stash[RUN] = PerfRun(folder, options, progress.tell)
     except CannotWrite as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
     except InputError as error:
@@ -125,6 +125,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Measure all that was selected before the first testcase reads its number."""
     run = session.config.stash.get(RUN, None)
+    if run is not None and not session.testsfailed and not is_worker(session.config):
+        session.config.stash[PROGRESS].start()
     if run is not None and not session.testsfailed and not is_controller(session.config):
         # A cell may have a testcase of its own and one that it shares with its case.
         cells = list(dict.fromkeys(cell for item in session.items if (cell := _measured_cell(item)) is not None))
@@ -137,8 +139,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
                 f"{run.folder}: results cannot be written ({error.strerror}); the run has none",
                 returncode=pytest.ExitCode.INTERRUPTED,
             )
-    elif run is not None and is_controller(session.config):
-        session.config.stash[PROGRESS].start()
+        finally:
+            session.config.stash[PROGRESS].stop()
     return (yield)
 
 
@@ -195,7 +197,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The report of the run, after what pytest itself says of the testcases that the report does not explain."""
     with without_explained(terminalreporter, is_verbose=config.option.verbose > 0):
         yield
-    write_skips(terminalreporter)
+    write_unmeasured(terminalreporter)
     results = _results(config)
     if results is not None and results.cells:
         write_report(terminalreporter, config, results)

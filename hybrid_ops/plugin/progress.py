@@ -1,64 +1,93 @@
-"""Progress of a run on the terminal, also where several processes share the run."""
+"""Progress of a run on the terminal, also where several processes share the run.
+
+Whoever measures appends lines to a file, and one thread of the process that has the terminal shows them. On a terminal
+what is done now is one live line, which is drawn anew; where the output is none every line stays.
+"""
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import pytest
 
+from hybrid_ops.run.progress import is_step
+
 PROGRESS_FILE = "progress.log"
+DRAWN_EVERY = 0.5
+"""Seconds between two looks at the file, and two drawings of the live line."""
 
 
 class ProgressFile:
-    """Progress of a run that several processes share: they append lines, the controller shows them."""
+    """The lines of a run's progress, and what shows them. Also a plugin of pytest."""
 
     def __init__(self, path: Path, config: pytest.Config) -> None:
         self.path = path
         self.config = config
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._thread: threading.Thread | None = None
 
     def tell(self, text: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
     def start(self) -> None:
-        self._thread.start()
+        """Show what is told from now on, in a process that has a terminal."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            self.path.touch()
+            self._thread = threading.Thread(target=self._show, args=(Display(reporter),), daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
-        if self._thread.is_alive():
+        """Show the last lines and leave the terminal to pytest. Once it has, there is nothing to stop."""
+        if self._thread is not None:
             self._ended.set()
             self._thread.join()
+            self._thread = None
 
-    def _show(self) -> None:
-        self.path.touch()
-        reporter = terminal_reporter(self.config)
+    def pytest_runtest_logstart(self) -> None:
+        """When testcases begin all is measured, and under pytest-xdist nobody else says so."""
+        self.stop()
+
+    def _show(self, display: Display) -> None:
         with self.path.open(encoding="utf-8") as file:
             ended = False
             while not ended:
-                ended = self._ended.wait(0.5)  # once more after the end, for the last lines
+                ended = self._ended.wait(DRAWN_EVERY)  # once more after the end, for the last lines
                 for line in file:
-                    if reporter is not None:
-                        reporter.write_line(line.rstrip("\n"))
+                    display.show(line.rstrip("\n"))
+                display.draw()
+        display.erase()
 
 
-def terminal_reporter(config: pytest.Config) -> pytest.TerminalReporter | None:
-    """Pytest's own writer to the terminal; None in a worker of pytest-xdist."""
-    return config.pluginmanager.get_plugin("terminalreporter")
+class Display:
+    """Lines on pytest's own writer to the terminal."""
 
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self._reporter = reporter
+        self._is_live = bool(reporter.isatty)
+        self._step: str | None = None
+        self._since = 0.0
 
-def teller(progress: ProgressFile, config: pytest.Config, is_shared: bool) -> Callable[[str], None]:
-    """What tells a line of progress: to the file, and where the run is not shared to the terminal at once."""
-    if is_shared:
-        return progress.tell
+    def show(self, line: str) -> None:
+        """A line of progress: what is done now takes the place of what was done before."""
+        if self._is_live and is_step(line):
+            self._step, self._since = line, time.monotonic()
+        else:
+            self.erase()
+            self._reporter.write_line(line)
 
-    def tell(text: str) -> None:
-        reporter = terminal_reporter(config)
-        if reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(text)
-        progress.tell(text)
+    def draw(self) -> None:
+        """Draw the live line, with the seconds since its step began."""
+        if self._step is not None:
+            text = f"{self._step} ({time.monotonic() - self._since:.0f} s)"
+            self._reporter.rewrite(text[: shutil.get_terminal_size().columns - 1], erase=True)
 
-    return tell
+    def erase(self) -> None:
+        """Take the live line away, until it is drawn again."""
+        if self._step is not None:
+            self._reporter.rewrite("", erase=True)
+            self._reporter.rewrite("")

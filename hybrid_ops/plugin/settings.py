@@ -85,6 +85,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         stage_seconds=stages,
         environment=environment,
         command=shlex.join(["pytest", *config.invocation_params.args]),
+        processes=int(getattr(config, "workerinput", {}).get("workercount", 1)),
         arms=_arms(config, environment),
         limits=Limits(foreign_cpu=share(option.perf_foreign_cpu, "--perf-foreign-cpu")),
         arm_tolerance=share(option.perf_tolerance, "--perf-tolerance"),

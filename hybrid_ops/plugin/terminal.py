@@ -14,8 +14,9 @@ from hybrid_ops.regression.results import RESULTS_FILE, RunResults
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report import Told
 from hybrid_ops.report.page.report import PAGE_FILE
-from hybrid_ops.report.render import terminal_lines
+from hybrid_ops.report.render import terminal_lines, wrapped
 from hybrid_ops.report.report import Style
+from hybrid_ops.report.run_plots import PLOTS_FOLDER
 from hybrid_ops.report.table import counts
 
 COLOURS = {Style.GOOD: "green", Style.BAD: "red", Style.WARNING: "yellow"}
@@ -47,18 +48,31 @@ def without_explained(reporter: pytest.TerminalReporter, is_verbose: bool) -> It
 
 
 def _is_verdict(report: pytest.TestReport) -> bool:
-    """Whether a testcase failed of its cell's verdict, and not of what else its test does."""
+    """Whether a testcase failed of its cell's verdict, or of a GPU that is not there, and not of what else it does."""
     properties = dict(report.user_properties)
     case, metric, verdict = (properties.get(name) for name in ("case", "metric", "verdict"))
-    return verdict is not None and str(report.longrepr).startswith(f"{case} {metric}: {verdict}")
+    said = str(report.longrepr)
+    return said.startswith(NEEDS_GPU) or (verdict is not None and said.startswith(f"{case} {metric}: {verdict}"))
 
 
-def write_skips(reporter: pytest.TerminalReporter) -> None:
-    """Say once why all tests of a GPU were skipped."""
-    reasons = [report.longrepr[2] for report in reporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
-    without_gpu = Counter(reason for reason in reasons if reason.startswith(SKIPPED + NEEDS_GPU))
-    for reason, count in without_gpu.items():
-        reporter.write_line(f"{count} performance tests skipped: {reason.removeprefix(SKIPPED)}", yellow=True)
+def write_unmeasured(reporter: pytest.TerminalReporter) -> None:
+    """Say once, with their number, why performance testcases have no measurement, where no cell says it."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for outcome, what in (("skipped", "skipped"), ("error", "failed"), ("failed", "failed")):
+        for report in reporter.stats.get(outcome, []):
+            said = _said(report)
+            is_of_a_cell = "verdict" in dict(report.user_properties)
+            if "perf" in report.keywords and not is_of_a_cell and (what == "skipped" or said.startswith(NEEDS_GPU)):
+                counted[what, said] += 1
+    for (what, said), count in counted.most_common():
+        for line in wrapped(f"{count} performance tests {what}: {said}"):
+            reporter.write_line(line, yellow=True)
+
+
+def _said(report: pytest.TestReport) -> str:
+    """What a testcase says. That of a skip has its place before it."""
+    skip = report.longrepr
+    return str(skip[2]).removeprefix(SKIPPED) if isinstance(skip, tuple) else str(skip)
 
 
 def write_report(reporter: pytest.TerminalReporter, config: pytest.Config, results: RunResults) -> None:
@@ -75,9 +89,9 @@ def write_report(reporter: pytest.TerminalReporter, config: pytest.Config, resul
             yellow=True,
         )
     reporter.write_line(f"{counts(results.cells)} in {results.seconds:.0f} s")
-    reporter.write_line(f"results: {config.stash[FOLDER] / RESULTS_FILE}")
-    if (page := config.stash[FOLDER] / PAGE_FILE).is_file():
-        reporter.write_line(f"page: {os.path.relpath(page)}")
+    for what, name in (("plots", PLOTS_FOLDER), ("results", RESULTS_FILE), ("page", PAGE_FILE)):
+        if (path := config.stash[FOLDER] / name).exists():
+            reporter.write_line(f"{what}: {os.path.relpath(path)}")
 
 
 def _write_section(reporter: pytest.TerminalReporter, told: Told, separator: str, is_verbose: bool) -> None:
@@ -88,5 +102,5 @@ def _write_section(reporter: pytest.TerminalReporter, told: Told, separator: str
             reporter.write_line(line, **({COLOURS[style]: True} if style in COLOURS else {}))
         for path in told.files:
             reporter.write_line(os.path.relpath(path))
-    if told.problem is not None:
-        reporter.write_line(told.problem, red=True)
+    for line in [] if told.problem is None else wrapped(told.problem):
+        reporter.write_line(line, red=True)

@@ -67,12 +67,17 @@ def observe(cell: Cell, launches: Launches) -> Observation:
         return own
     reference = _values(cell.reference, cell.metric, launches)
     if reference.error:
-        return Observation([], f"the reference {cell.reference.id} failed: {reference.error}", reference.log)
+        return Observation([], reference_failed(cell.reference.id, reference.error), reference.log)
     if own.invalid or reference.invalid:
         return replace(own, values=[], invalid=[*own.invalid, *reference.invalid])
     ratios: list[Value] = [float(a) / float(b) for a, b in zip(own.values, reference.values)]
     kernels = tuple(sorted({*own.reference_kernels, *reference.reference_kernels}))
     return Observation(ratios, log=own.log, reference_kernels=kernels)
+
+
+def reference_failed(case: str, error: str) -> str:
+    """Why a ratio has no value whose reference, of that case, failed."""
+    return f"the reference {case} failed: {error}"
 
 
 def _values(case: Case, metric: Metric, launches: Launches) -> Observation:

@@ -20,6 +20,7 @@ from hybrid_ops.report.power_limits import PowerLimits
 from hybrid_ops.report.published.beside import PublishedBeside
 from hybrid_ops.report.report import Report, Section
 from hybrid_ops.report.rollout import RolloutTables
+from hybrid_ops.report.run_plots import Plots
 from hybrid_ops.report.serving import ServingTables
 from hybrid_ops.report.summary import write_summary
 from hybrid_ops.report.updates import Updates
@@ -37,6 +38,7 @@ REPORTS: tuple[Report, ...] = (
     EnergyTable(),
     PowerLimits(),
     PublishedBeside(),
+    Plots(),
     CostReport(),
     JUnit(),
     Page(),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hybrid_ops.measure.metrics import Kind
-from hybrid_ops.regression.cells import CellResult
+from hybrid_ops.regression.cells import CellResult, reference_failed
 from hybrid_ops.regression.verdicts import Verdict
 
 SEVERITY = (
@@ -45,7 +45,7 @@ class Cause:
         first = self.cells[0]
         if self.verdict in WHOLE_CASE:
             names = list(dict.fromkeys(cell.case for cell in self.cells))
-        elif len({cell.reason for cell in self.cells}) == 1:
+        elif len({cell.reason for cell in self.cells}) == 1 or len({engine_of(cell) for cell in self.cells}) > 1:
             names = [cell.cell for cell in self.cells]
         else:
             names = [f"{first.cell} (and {len(self.cells) - 1} more of {engine_of(first)})"]
@@ -71,18 +71,47 @@ def engine_of(cell: CellResult) -> str:
 
 def causes(results: Sequence[CellResult], every_cell: bool = False) -> list[Cause]:
     """The causes that ask for a look, worst first. With `every_cell`, cells share one where the reason is the same."""
+    told = [
+        cell for cell in results if cell.verdict not in (Verdict.PASS, Verdict.MISSING_BASELINE) and not cell.recorded
+    ]
+    keys = [cell.reason for cell in told] if every_cell else _shared(told)
     groups: dict[tuple[Verdict, str], list[CellResult]] = {}
-    for result in results:
-        if result.verdict in (Verdict.PASS, Verdict.MISSING_BASELINE) or result.recorded:
-            continue
-        of = result.reason
-        if not every_cell and result.verdict is Verdict.INVALID_ENVIRONMENT:
-            of = "the machine"
-        elif not every_cell and result.verdict in MOVE_TOGETHER and result.kind != Kind.EXACT:
-            of = engine_of(result)
-        groups.setdefault((result.verdict, of), []).append(result)
+    for cell, key in zip(told, keys):
+        groups.setdefault((cell.verdict, key), []).append(cell)
     found = [Cause(verdict, tuple(sorted(cells, key=_moved, reverse=True))) for (verdict, _), cells in groups.items()]
-    return sorted(found, key=lambda cause: SEVERITY.index(cause.verdict))
+    return sorted(found, key=lambda cause: (SEVERITY.index(cause.verdict), -_moved(cause.cells[0]), -len(cause.cells)))
+
+
+def _shared(cells: Sequence[CellResult]) -> Iterator[str]:
+    """What each cell has in common with the others of its cause."""
+    error_of = {reference_failed(cell.case, cell.reason): cell.reason for cell in cells}
+    engines: dict[str, set[str]] = {}
+    for cell in cells:
+        if cell.verdict is Verdict.CHANGED:
+            engines.setdefault(cell.metric, set()).add(engine_of(cell))
+    for cell in cells:
+        if cell.verdict is Verdict.INVALID_ENVIRONMENT:
+            yield "the machine"
+        elif cell.verdict is Verdict.FAILED_TO_RUN:
+            yield error_of.get(cell.reason, cell.reason)  # a ratio has none because its reference died
+        elif cell.verdict is Verdict.CHANGED and len(engines[cell.metric]) > 1:
+            yield cell.metric  # such as tokens, which a new version of the engine changes in many models
+        elif cell.verdict is Verdict.CHANGED or (cell.verdict in MOVE_TOGETHER and cell.kind != Kind.EXACT):
+            yield engine_of(cell)
+        else:
+            yield cell.reason
+
+
+def worst_first(cells: Iterable[CellResult]) -> list[CellResult]:
+    """Cells by verdict, the worst first; of those that failed the ones that moved further first."""
+    return sorted(
+        cells, key=lambda cell: (SEVERITY.index(cell.verdict), -_moved(cell) if is_bad(cell.verdict) else 0.0)
+    )
+
+
+def is_bad(verdict: Verdict) -> bool:
+    """Whether testcases fail of it."""
+    return verdict.outcome in ("failed", "error")
 
 
 def _moved(cell: CellResult) -> float:

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_ops.regression.results import RunResults
-from hybrid_ops.report.plots import DOTS_PER_INCH, STYLE
+from hybrid_ops.report.drawing import DARK, DOTS_PER_INCH, PALETTE, STYLE, plain_axis
 
-COLOURS = ("#999999", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
-"""Okabe and Ito's palette, which the colour-blind can tell apart."""
 Rates = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 """TF/s by kernel, contender and direction."""
 
@@ -27,9 +25,16 @@ def write_kernel_plots(rates: Rates, run: RunResults, folder: Path) -> list[Path
         for axis, direction in zip(figure.subplots(2, 1, squeeze=False).flatten(), ("forward", "backward")):
             _draw(axis, rates, contenders, direction)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        heading = figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, title="Kernels")
+        heading = figure.legend(
+            handles,
+            labels,
+            loc="outside upper center",
+            ncols=4,
+            frameon=False,
+            title="Speed of each kernel, by who computes it",
+        )
         heading.get_title().set(fontsize=15, fontweight="bold")
-        figure.supxlabel(f"{run.device.name}, run {run.run_id}; medians", fontsize=9, color="#444444")
+        figure.supxlabel(f"{run.device.name}, run {run.run_id}; medians", fontsize=9, color=DARK)
         path = folder / "kernels.png"
         figure.savefig(path, dpi=DOTS_PER_INCH)
     return [path]
@@ -45,14 +50,12 @@ def _draw(axis: Any, rates: Rates, contenders: list[str], direction: str) -> Non
             [rate for _, rate in shown],
             width,
             label=name,
-            color=COLOURS[position % len(COLOURS)],
-            hatch="//" if position >= len(COLOURS) else "",
+            color=PALETTE[position % len(PALETTE)],
+            hatch="//" if position >= len(PALETTE) else "",
             edgecolor="white",
         )
     axis.set_xticks(range(len(rates)), [title.replace(" ", "\n") for title in rates], fontsize=9)
     axis.set_title(direction)
     axis.set_ylabel("TF/s by block density")
     axis.set_yscale("log")
-    axis.grid(axis="y", color="#dddddd")
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain_axis(axis)

@@ -17,7 +17,7 @@ from hybrid_ops.regression.statistics import median_interval
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.kernel_plots import write_kernel_plots
 from hybrid_ops.report.numbers import show
-from hybrid_ops.report.report import Block, Lines, Preformatted, Report, Section, Style
+from hybrid_ops.report.report import Block, Lines, Preformatted, Report, Section, Style, Table
 
 WIDTH = 89
 """Of the inside of a box."""
@@ -173,7 +173,6 @@ def _further(result: KernelResult) -> list[Block]:
         f"{result.medians[f'{direction}_copy_gbps']:.4g} GB/s in the same rounds"
         for direction in DIRECTIONS
     ]
-    table = tabulate(rows, headers=FURTHER, tablefmt="grid", disable_numparse=True, missingval="—").splitlines()
     yardsticks = [name for name in result.told["yardsticks"] if name in result.contenders]
     notes = [f"{name} computes something else: a yardstick" for name in yardsticks]
     notes += [
@@ -182,7 +181,7 @@ def _further(result: KernelResult) -> list[Block]:
     ]
     notes += [f"{name}: {reason}" for name, reason in result.told["absent"].items()]
     style = Style.BAD if result.refused else Style.PLAIN
-    return [Preformatted([*lines, *table]), Lines(notes, style)]
+    return [Preformatted(lines), Table(FURTHER, rows), Lines(notes, style)]
 
 
 def _further_row(result: KernelResult, direction: str, contender: str) -> list[str] | None:

@@ -21,7 +21,7 @@ from hybrid_ops.measure.procedures.llama_bench import (
 from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.energy import energy_lines
-from hybrid_ops.report.report import Block, Lines, Preformatted, Report, Section, Table
+from hybrid_ops.report.report import Block, Lines, Preformatted, Report, Section, Shown, Table
 
 FILE = "llama_bench.md"
 PROCESSOR = "CPU"
@@ -45,28 +45,57 @@ class Column:
         return "-" * self.width if self.is_left else "-" * (self.width - 1) + ":"
 
 
+@dataclass(frozen=True)
+class ModelTable:
+    """The tests of one model and configuration."""
+
+    heading: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, str]]
+    build: str
+
+    @property
+    def lines(self) -> list[str]:
+        """In the form that llama-bench prints."""
+        return [
+            self.heading,
+            "| " + " | ".join(column.show(column.name) for column in self.columns) + " |",
+            "| " + " | ".join(column.rule for column in self.columns) + " |",
+            *("| " + " | ".join(column.show(row[column.name]) for column in self.columns) + " |" for row in self.rows),
+            "",
+            self.build,
+        ]
+
+
 class LlamaBenchTables(Report):
-    """A table for each model and configuration, in the form that llama-bench prints, and one of engines."""
+    """A table for each model and configuration, in files in the form that llama-bench prints, and one of engines."""
 
     name: ClassVar[str] = "llama-bench"
 
     def section(self, run: RunResults) -> Section | None:
-        blocks: list[Block] = [Preformatted(lines) for lines in tables(run)]
+        blocks: list[Block] = []
+        for table in _tables(run):
+            names = [column.name for column in table.columns]
+            blocks += [
+                Preformatted(table.lines, Shown.SUMMARY),  # too wide for a terminal
+                Lines([table.heading], shown=Shown.TERMINAL),
+                Table(names, [[row[name] for name in names] for row in table.rows], shown=Shown.TERMINAL),
+                Lines([table.build], shown=Shown.TERMINAL),
+            ]
         if rows := engine_rows(run):
             blocks.append(Table(("workload", "engine", "version", "output tok/s", "ratio"), rows))
         return Section("llama-bench", [*blocks, Lines(energy_lines(run))]) if blocks else None
 
     def write(self, run: RunResults, folder: Path) -> list[Path]:
-        shown = tables(run)
-        if not shown:
+        tables = _tables(run)
+        if not tables:
             return []
         path = folder / FILE
-        path.write_text("\n\n".join("\n".join(lines) for lines in shown) + "\n", encoding="utf-8")
+        path.write_text("\n\n".join("\n".join(table.lines) for table in tables) + "\n", encoding="utf-8")
         return [path]
 
 
-def tables(run: RunResults) -> list[list[str]]:
-    """The lines of each table: a heading, the table, and the build."""
+def _tables(run: RunResults) -> list[ModelTable]:
     by_engine: dict[str, list[tuple[str, Sequence[LaunchRecord], str]]] = {}
     assert LlamaBenchTests.details_key is not None
     for case, told in run.details(LlamaBenchTests.details_key).items():
@@ -75,7 +104,7 @@ def tables(run: RunResults) -> list[list[str]]:
     return [_table(engine, measured) for engine, measured in by_engine.items()]
 
 
-def _table(engine: str, measured: Sequence[tuple[str, Sequence[LaunchRecord], str]]) -> list[str]:
+def _table(engine: str, measured: Sequence[tuple[str, Sequence[LaunchRecord], str]]) -> ModelTable:
     first = measured[0][1][0].cases[measured[0][0]].iterations[0]
     columns = _columns(str(first["backends"]))
     rows = []
@@ -83,14 +112,12 @@ def _table(engine: str, measured: Sequence[tuple[str, Sequence[LaunchRecord], st
         iterations = [iteration for record in records for iteration in record.cases[case].iterations]
         rows.append(_row(iterations, test))
     launches = max(len(records) for _, records, _ in measured)
-    return [
+    return ModelTable(
         f"{engine} ({launches} {'launch' if launches == 1 else 'launches'})",
-        "| " + " | ".join(column.show(column.name) for column in columns) + " |",
-        "| " + " | ".join(column.rule for column in columns) + " |",
-        *("| " + " | ".join(column.show(row[column.name]) for column in columns) + " |" for row in rows),
-        "",
+        columns,
+        rows,
         f"build: {first['build_commit']} ({first['build_number']})",
-    ]
+    )
 
 
 def _columns(backend: str) -> list[Column]:

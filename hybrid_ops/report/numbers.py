@@ -19,6 +19,12 @@ def show(value: Value | None, unit: str) -> str:
     return number if unit in ("", "ratio") else f"{number} {unit}"
 
 
+def show_short(value: Value | None, unit: str, letters: int = 40) -> str:
+    """The same, a text such as token ids cut to so many letters."""
+    text = show(value, unit)
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
 def show_time(seconds: float | None) -> str:
     """A time that something took: `12.4 min`, `48 s`, `1.4 s`, `0 min`, `—` for an unknown one."""
     if seconds is None:

@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_ops.report.comparison import LABELS, ComparisonResults, Measured
+from hybrid_ops.report.drawing import BLUE, DARK, DOTS_PER_INCH, GREEN, ORANGE, STYLE, plain_axis, plain_numbers
 from hybrid_ops.report.numbers import binary_unit
 from hybrid_ops.workloads.comparison import Attention
 
-FORMATS = ("png", "svg", "pdf")
-COLOURS: dict[Attention, str] = {"full": "#0072B2", "sliding": "#E69F00", "hybrid": "#009E73"}
-"""Of Okabe and Ito's palette, which the colour-blind can tell apart."""
+COLOURS: dict[Attention, str] = {"full": BLUE, "sliding": ORANGE, "hybrid": GREEN}
 MARKERS: dict[Attention, str] = {"full": "o", "sliding": "s", "hybrid": "^"}
 HATCHES: dict[Attention, str] = {"full": "", "sliding": "//", "hybrid": ".."}
-STYLE = {"font.size": 12, "axes.titlesize": 13, "axes.labelsize": 12, "legend.fontsize": 11, "hatch.linewidth": 0.6}
-DOTS_PER_INCH = 120
 PANEL_INCHES = (6.4, 4.8)
 Draw = Callable[[Any, ComparisonResults], None]
 
 
 def write_plots(results: ComparisonResults, folder: Path, file_format: str = "png") -> list[Path]:
-    """Write every plot into `folder` in a format of `FORMATS`; return the paths."""
+    """Write every plot into `folder` in a format of `drawing.FORMATS`; return the paths."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -44,7 +41,7 @@ def write_plots(results: ComparisonResults, folder: Path, file_format: str = "pn
                 handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, title=title
             )
             heading.get_title().set(fontsize=15, fontweight="bold")
-            figure.supxlabel(_caption(results), fontsize=9, color="#444444")
+            figure.supxlabel(_caption(results), fontsize=9, color=DARK)
             path = folder / f"{name}.{file_format}"
             figure.savefig(path, dpi=DOTS_PER_INCH)
             paths.append(path)
@@ -176,10 +173,8 @@ def _label(axis: Any, title: str, unit: str) -> None:
 
 
 def _grid(axis: Any) -> None:
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}")
-    axis.grid(axis="y", color="#dddddd")
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain_numbers(axis.yaxis)
+    plain_axis(axis)
 
 
 def _offset(position: int, results: ComparisonResults) -> float:

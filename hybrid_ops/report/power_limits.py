@@ -1,4 +1,4 @@
-"""A sweep over power limits: throughput and energy at each, as a table and a curve, and the knee.
+"""A sweep over power limits: throughput and energy at each, as a table, and the knee.
 
 Where others have published the throughput of the same test of a model of this name, theirs stands beside it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from hybrid_ops.measure.energy import JOULES_PER_TOKEN, MEAN_CLOCK, MEAN_POWER, TOKENS_PER_JOULE
@@ -21,10 +20,6 @@ from hybrid_ops.report.report import Block, Lines, Report, Section, Table
 HEADINGS = ("case", "limit W", "published tok/s", "now tok/s", "J/tok", "tok/J", "mean W", "SM MHz")
 FIGURES = ((JOULES_PER_TOKEN.name, ".4g"), (TOKENS_PER_JOULE.name, ".4g"), (MEAN_POWER.name, ".1f"),
            (MEAN_CLOCK.name, ".0f"))  # fmt: skip
-DOTS_PER_INCH = 120
-INCHES = (6.4, 4.8)
-THROUGHPUT_COLOUR, ENERGY_COLOUR = "#0072B2", "#D55E00"
-"""Of Okabe and Ito's palette, which the colour-blind can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class LimitPoint:
 
 
 class PowerLimits(Report):
-    """A row for each limit of each case, the knee of each case, and a plot of each."""
+    """A row for each limit of each case, and the knee of each case."""
 
     name: ClassVar[str] = "power limits"
 
@@ -59,10 +54,6 @@ class PowerLimits(Report):
         ]
         blocks: list[Block] = [Table(HEADINGS, rows), Lines(lines)]
         return Section("power limits", blocks)
-
-    def write(self, run: RunResults, folder: Path) -> list[Path]:
-        found = {name: points for name, points in sweeps(run).items() if len(points) > 1}
-        return [_plot(run, name, points, folder / "plots") for name, points in found.items()]
 
 
 def sweeps(run: RunResults) -> dict[str, list[LimitPoint]]:
@@ -136,30 +127,3 @@ def knee_line(name: str, points: Sequence[LimitPoint]) -> str:
         f"{name}: the knee is at {best.label} W: {share:.1%} of the most tok/s at {best.cost:.4g} J/tok, "
         "the least energy times delay"
     )
-
-
-def _plot(run: RunResults, name: str, points: Sequence[LimitPoint], folder: Path) -> Path:
-    """Throughput and joules a token over the limit, the knee marked."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=INCHES, layout="constrained")
-    rates = figure.subplots()
-    rates.plot([point.watts for point in points], [point.throughput for point in points], "o-", color=THROUGHPUT_COLOUR)
-    rates.set_xlabel("power limit (W)")
-    rates.set_ylabel("tokens/s", color=THROUGHPUT_COLOUR)
-    rates.set_ylim(bottom=0)
-    known = {point.watts: point.joules_per_token for point in points if point.joules_per_token is not None}
-    if known:
-        energy = rates.twinx()
-        energy.plot(list(known), list(known.values()), "s--", color=ENERGY_COLOUR)
-        energy.set_ylabel("joules a token", color=ENERGY_COLOUR)
-        energy.set_ylim(bottom=0)
-    if (best := knee_of(points)) is not None:
-        rates.axvline(float(best.label), color="#888888", linestyle=":")
-        rates.annotate(f"knee {best.label} W", (float(best.label), 0), (4, 6), textcoords="offset points", rotation=90)
-    rates.set_title(name)
-    figure.supxlabel(f"{run.device.name}, run {run.run_id}", fontsize=9, color="#444444")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"power_{name.replace('/', '_').replace('@', '_')}.png"
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-    return path

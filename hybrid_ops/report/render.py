@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
 from hybrid_ops.models.sizes import format_table
 from hybrid_ops.report.report import Block, Command, Lines, Preformatted, Section, Shown, Style, Table
+from hybrid_ops.report.shell import shell_lines
 
 StyledLine = tuple[str, Style]
 WIDTH = 100
-"""Columns of a terminal that sentences and commands fit into. A table is as wide as its cells."""
+"""Columns of a terminal that everything fits into but a path, which is copied whole."""
 INDENT = "    "
 """Before what continues a line, and before the commands under it."""
 
@@ -33,44 +33,50 @@ def terminal_lines(section: Section, is_verbose: bool) -> list[StyledLine]:
 
 def _styled(block: Block) -> Iterator[StyledLine]:
     if isinstance(block, Table):
-        styles = [Style.PLAIN, *(block.styles or [Style.PLAIN] * len(block.rows))]
-        yield from zip(aligned([block.headings, *block.rows]), styles)
+        yield from _table(block)
     elif isinstance(block, Command):
         for line in command_lines(block):
             yield line, Style.PLAIN
     elif isinstance(block, Lines):
         for line in block.lines:
             # One that is indented is a path, which is copied whole.
-            for part in [line] if line.startswith(INDENT) else _wrapped(line, WIDTH) or [""]:
+            for part in [line] if line.startswith(INDENT) else wrapped(line):
                 yield part, block.style
     else:
         for line in block.lines:
-            yield line, Style.PLAIN
+            for part in wrapped(line):
+                yield part, Style.PLAIN
 
 
-def _wrapped(line: str, width: int) -> list[str]:
-    return textwrap.wrap(line, width, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
+def _table(table: Table) -> Iterator[StyledLine]:
+    """A table; where it is too wide each row's first column stands above the others, once for rows that share it."""
+    rows = [table.headings, *table.rows]
+    styles = [Style.PLAIN, *(table.styles or [Style.PLAIN] * len(table.rows))]
+    lines = aligned(rows)
+    if max(map(len, lines)) <= WIDTH:
+        yield from zip(lines, styles)
+        return
+    above = None
+    for row, line, style in zip(rows, aligned([row[1:] for row in rows], words=1), styles):
+        if row[0] != above:
+            above = row[0]
+            yield from ((part, Style.PLAIN) for part in wrapped(above))
+        yield from ((part, style) for part in wrapped(f"  {line}"))
+
+
+def wrapped(line: str) -> list[str]:
+    """A line in as many as it takes. A name that is longer than they are is broken."""
+    if len(line) <= WIDTH:
+        return [line]
+    return textwrap.wrap(line, WIDTH, subsequent_indent=INDENT, break_on_hyphens=False)
 
 
 def command_lines(block: Command) -> list[str]:
-    """A command in lines that a shell reads as one: they end between its words."""
-    words: list[str] = []
-    for word in map(shlex.quote, shlex.split(block.command)):
-        if words and words[-1].startswith("-") and " " not in words[-1] and not word.startswith("-"):
-            words[-1] += f" {word}"  # an option and its value stay together
-        else:
-            words.append(word)
+    """A command in lines that a shell reads as one."""
     first = f"{INDENT}{block.purpose}: "
-    if len(first + " ".join(words)) <= WIDTH:
-        return [first + " ".join(words)]
-    lines = [f"{INDENT}{words[0]}"]
-    for word in words[1:]:
-        if len(lines[-1]) + len(word) + len("  \\") > WIDTH:
-            lines[-1] += " \\"
-            lines.append(f"{INDENT}{INDENT}{word}")
-        else:
-            lines[-1] += f" {word}"
-    return [first.rstrip(), *lines]
+    if len(first + block.command) <= WIDTH:
+        return [first + block.command]
+    return [first.rstrip(), *(INDENT + line for line in shell_lines(block.command, WIDTH - len(INDENT)))]
 
 
 def section_markdown(section: Section) -> str:
@@ -89,10 +95,10 @@ def _markdown(block: Block) -> str:
     return "\n".join(f"- {line.strip()}" for line in block.lines)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns; those between the second and the last to the right, as numbers are."""
+def aligned(rows: Sequence[Sequence[str]], words: int = 2) -> list[str]:
+    """Rows as lines with aligned columns: the first `words` and the last to the left, others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    left = {0, 1, len(widths) - 1}
+    left = {*range(words), len(widths) - 1}
     return [
         "  ".join(
             cell.ljust(width) if column in left else cell.rjust(width)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hybrid_ops.measure.knee import SweepPoint, knee
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.report.render import aligned
-from hybrid_ops.report.report import Lines, Preformatted, Report, Section, Shown
+from hybrid_ops.report.report import Lines, Preformatted, Report, Section, Shown, Table
 
 WIDTH = 50
 HEADINGS = (
@@ -56,7 +56,8 @@ class ServingTables(Report):
         return Section(
             "serving",
             [
-                Preformatted(load_table(loads)),
+                Table(COLUMNS, _rows(loads)),
+                Lines(knee_lines(loads)),
                 Preformatted(result_blocks(loads), Shown.VERBOSE),
                 Lines(["every result block: -v, or the file"], shown=Shown.BRIEF),
             ],
@@ -124,7 +125,11 @@ def block_line(label: str, value: str) -> str:
 
 def load_table(loads: Sequence[MeasuredLoad]) -> list[str]:
     """One row a load with its headline figures, and under it the knee of each sweep."""
-    rows = [
+    return aligned([COLUMNS, *_rows(loads)]) + knee_lines(loads)
+
+
+def _rows(loads: Sequence[MeasuredLoad]) -> list[tuple[str, ...]]:
+    return [
         (
             measured.case,
             str(measured.load["max_concurrency"]),
@@ -132,7 +137,12 @@ def load_table(loads: Sequence[MeasuredLoad]) -> list[str]:
         )
         for measured in loads
     ]
-    return [line.rstrip() for line in aligned([COLUMNS, *rows])] + knee_lines(loads)
+
+
+def sweep_point(measured: MeasuredLoad) -> SweepPoint:
+    """A load as a point of its sweep: requests a second, and the mean latency that they cost."""
+    concurrency, values = str(measured.load["max_concurrency"]), measured.values
+    return SweepPoint(concurrency, values["request_throughput"], values["mean_e2el_ms"])
 
 
 def knee_lines(loads: Sequence[MeasuredLoad]) -> list[str]:
@@ -140,12 +150,7 @@ def knee_lines(loads: Sequence[MeasuredLoad]) -> list[str]:
     sweeps: dict[str, list[SweepPoint]] = {}
     for measured in loads:
         if measured.sweep is not None:
-            point = SweepPoint(
-                str(measured.load["max_concurrency"]),
-                measured.values["request_throughput"],
-                measured.values["mean_e2el_ms"],
-            )
-            sweeps.setdefault(measured.sweep, []).append(point)
+            sweeps.setdefault(measured.sweep, []).append(sweep_point(measured))
     lines = []
     for name, points in sweeps.items():
         if (best := knee(points)) is not None:

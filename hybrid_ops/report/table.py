@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from hybrid_ops.measure.procedures import headline_metrics
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.verdicts import Verdict
-from hybrid_ops.report.causes import SEVERITY, WHOLE_CASE
-from hybrid_ops.report.numbers import show, show_change
+from hybrid_ops.report.causes import WHOLE_CASE, worst_first
+from hybrid_ops.report.numbers import show_change, show_short
 
+MOST_LETTERS = 12
+"""Of a value that is a text, such as token ids."""
 COLUMNS = ("case", "metric", "baseline", "now", "change", "verdict")
 ARM_COLUMNS = ("case", "metric", "arm a", "arm b", "change", "verdict")
 
@@ -25,7 +27,7 @@ def result_rows(results: Sequence[CellResult], every_cell: bool) -> list[tuple[t
     shown_together: set[tuple[str, Verdict, str]] = set()
     headline = headline_metrics()
     quiet = (Verdict.PASS, Verdict.MISSING_BASELINE, Verdict.INCONCLUSIVE)
-    for result in sorted(results, key=lambda result: SEVERITY.index(result.verdict)):
+    for result in worst_first(results):
         together = (result.case, result.verdict, result.reason)
         if result.verdict in WHOLE_CASE and not every_cell:
             if together not in shown_together:
@@ -39,8 +41,8 @@ def result_rows(results: Sequence[CellResult], every_cell: bool) -> list[tuple[t
                     (
                         result.case,
                         result.metric,
-                        show(result.baseline, result.unit),
-                        show(result.value, result.unit),
+                        show_short(result.baseline, result.unit, MOST_LETTERS),
+                        show_short(result.value, result.unit, MOST_LETTERS),
                         show_change(result.change) if result.verdict is not Verdict.CHANGED else "",
                         _marked(result),
                     ),

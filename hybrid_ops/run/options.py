@@ -61,6 +61,8 @@ class RunOptions:
     environment: dict[str, str | None]
     command: str
     limits: Limits = field(default_factory=Limits)
+    processes: int = 1
+    """How many processes share the run."""
     arms: tuple[Arm, Arm] | None = None
     """The two sides of an A/B comparison; None: a comparison with the baselines."""
     arm_tolerance: float = 0.0

@@ -35,7 +35,8 @@ from hybrid_ops.regression.cost import run_cost
 from hybrid_ops.regression.results import DeviceResult, RunResults
 from hybrid_ops.run.budget import Budget
 from hybrid_ops.run.options import RunOptions
-from hybrid_ops.run.rounds import Round, RoundPlanner, cases_by_launch_name
+from hybrid_ops.run.progress import LaunchTimes, StepTeller
+from hybrid_ops.run.rounds import PlannedLaunch, Round, RoundPlanner, cases_by_launch_name
 from hybrid_ops.run.trial import Order, Records, make_trial
 
 PEAKS_FILE = "peaks.json"
@@ -45,8 +46,6 @@ ROUND = TypeAdapter(Round)
 RESULTS = TypeAdapter(RunResults)
 DOWNLOAD: TypeAdapter[str | None] = TypeAdapter(str | None)
 """Why weights could not be had, if they could not."""
-ESTIMATED_LAUNCH_SECONDS = 15.0
-"""What a launch is taken to last until the first one has been timed."""
 
 
 class PerfRun:
@@ -66,7 +65,7 @@ class PerfRun:
         self._recorded_peaks = options.baselines / self.device.device_class / PEAKS_FILE
         read_peaks(self._recorded_peaks)  # a broken file is found before anything is measured
         self._peaks: DevicePeaks | None = None
-        self._launch_seconds: list[float] = []
+        self._times = LaunchTimes(folder, is_pair=options.arms is not None)
         self._standby = Standby(folder / f"standby-{os.getpid()}")
         self._by_cell: dict[str, CellResult] = {}
 
@@ -133,31 +132,30 @@ class PerfRun:
         return {name: self.store.records(name) for name in names}
 
     def _make_round(self, planner: RoundPlanner, current: Round) -> None:
-        makers: dict[tuple[str, int], Callable[[], Any]] = {}
-        count = len(current.launches)
-        for position, planned in enumerate(current.launches):
-            cases = [case for case in planner.cases[planned.launch_name] if case.id in planned.cases]
-            label = f"round {current.number}, {position + 1} of {count}"
-            makers[planned.launch_name, planned.index] = partial(
-                self._make, cases, planned.index, label, count - position
-            )
-        self.store.complete(makers)
+        self.store.complete(
+            {
+                (planned.launch_name, planned.index): partial(self._make, planner, current, planned)
+                for planned in current.launches
+            }
+        )
 
-    def _make(self, cases: Sequence[Case], index: int, label: str, left: int) -> Any:
-        """One launch of the spec that `cases` share; `left` launches of this round are still to be made."""
-        spec = cases[0].spec
-        durations = self._launch_seconds or [ESTIMATED_LAUNCH_SECONDS]
-        minutes = left * sum(durations) / len(durations) / 60
-        prefix = f"[{label}] {spec.launch_name}: "
-        suffix = f" (about {minutes:.1f} min left in this round)"
+    def _make(self, planner: RoundPlanner, current: Round, planned: PlannedLaunch) -> Any:
+        """One launch of a round."""
+        cases = [case for case in planner.cases[planned.launch_name] if case.id in planned.cases]
+        spec, index = cases[0].spec, planned.index
+        prefix = f"{spec.launch_name}: "
         candidates = self._candidates(spec.platform)
-        self._standby.another_follows = left > 1
+        open_launches = [
+            one for one in current.launches if one is planned or not self.store.is_recorded(one.launch_name, one.index)
+        ]
+        self._standby.another_follows = current.launches[-1] is not planned
         options = self.options
         terms = Terms(options.deadline_seconds, options.stage_seconds, options.limits, self._peaks)
         folder = self.store.launch_folder(spec.launch_name, index)
         asked = time.monotonic()
         with self._held(candidates, prefix) as device:
             waited = time.monotonic() - asked
+            at_once = min(len(candidates), options.processes)
             order = Order(
                 spec,
                 cases,
@@ -165,12 +163,12 @@ class PerfRun:
                 device,
                 folder,
                 terms,
-                lambda text: self.tell(prefix + text + suffix),
+                StepTeller(self.tell, self._times, current, planned, open_launches, at_once),
                 self._standby,
             )
             record = self.trial.measure(order)
         record.waited = waited
-        self._launch_seconds.append(record.seconds)
+        self._times.learn(record)
         if record.error is not None:
             self.tell(f"{prefix}failed: {record.error}")
         return record

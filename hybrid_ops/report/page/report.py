@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 from hybrid_ops.measure.store import write_text
 from hybrid_ops.regression.history.store import History, Series
 from hybrid_ops.regression.results import RunResults
-from hybrid_ops.report.numbers import show_change
+from hybrid_ops.report.causes import worst_first
+from hybrid_ops.report.numbers import show_change, show_short
 from hybrid_ops.report.page import machine, models
 from hybrid_ops.report.page.cells import cell_data, series_data
 from hybrid_ops.report.page.document import render
 from hybrid_ops.report.page.launches import condition_data, launch_rows, log_links
-from hybrid_ops.report.page.rows import MOST_CONCERNS, Row, choices, concerns, counts, rank, row_of, shown, worst_first
+from hybrid_ops.report.page.rows import MOST_CONCERNS, Row, choices, concerns, counts, rank, row_of
 from hybrid_ops.report.page.trends import CellTrend, Trends, all_trends, trends_of
 from hybrid_ops.report.report import Report
 
@@ -157,8 +158,8 @@ def _row_of_trend(trend: CellTrend) -> Row:
         case=series.case,
         metric=series.metric,
         verdict=point.verdict,
-        baseline=shown(point.baseline, series.unit),
-        now=shown(point.text if point.value is None else point.value, series.unit),
+        baseline=show_short(point.baseline, series.unit),
+        now=show_short(point.text if point.value is None else point.value, series.unit),
         change=show_change(change),
         trend=trend.text,
         device=series.device,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.causes import SEVERITY, Cause, causes
 from hybrid_ops.report.commands import accept, measure_again
-from hybrid_ops.report.numbers import show, show_change
+from hybrid_ops.report.numbers import show_change, show_short
 from hybrid_ops.report.page.trends import CellTrend
 
 MEANINGS = {
@@ -29,8 +28,6 @@ MEANINGS = {
 }
 MOST_CONCERNS = 30
 """How many bad things are listed above the table, which has them all."""
-MOST_LETTERS = 40
-"""Of a text value, such as token ids, in the table."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +84,6 @@ class Choices:
     devices: list[str] = field(default_factory=list)
 
 
-def worst_first(cells: Iterable[CellResult]) -> list[CellResult]:
-    """Cells by verdict, the worst first; of one verdict those that are further from their baseline first."""
-    return sorted(cells, key=lambda cell: (rank(cell.verdict), -abs(cell.change or 0.0)))
-
-
 def rank(verdict: str) -> int:
     """The place of a verdict among all, 0 for the worst; a gap of the history stands among what has no value."""
     return SEVERITY.index(Verdict(verdict)) if verdict in SEVERITY else SEVERITY.index(Verdict.FAILED_TO_RUN)
@@ -103,17 +95,11 @@ def row_of(cell: CellResult, trend: CellTrend | None) -> Row:
         case=cell.case,
         metric=cell.metric,
         verdict=cell.verdict.value,
-        baseline=shown(cell.baseline, cell.unit),
-        now=shown(cell.value, cell.unit),
+        baseline=show_short(cell.baseline, cell.unit),
+        now=show_short(cell.value, cell.unit),
         change="" if cell.verdict is Verdict.CHANGED else show_change(cell.change),
         trend="" if trend is None else trend.text,
     )
-
-
-def shown(value: Value | None, unit: str) -> str:
-    """A value for the table: a long text cut short."""
-    text = show(value, unit)
-    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
 
 
 def concerns(run: RunResults, logs: dict[str, str]) -> list[Concern]:
