@@ -93,8 +93,7 @@ def sliding_window_attention(
 
     Equal to `attention` with `masks.sliding_window(window)`, but the T × S matrix of scores is never made: the queries
     go block by block, and each block meets only the band of keys that its queries can see (Mistral 7B,
-    arXiv 2310.06825, §2; blocks as in Longformer, arXiv 2004.05150, §3.1). The mask looks at distances only, so one
-    mask serves all blocks whose bands lie alike: all but those at the beginning and the last.
+    arXiv 2310.06825, §2; blocks as in Longformer, arXiv 2004.05150, §3.1). One mask serves all whose bands lie alike.
 
     Args:
         query: [B, T, H, K], any floating dtype.
@@ -119,13 +118,12 @@ def sliding_window_attention(
     boundaries = [0, query.shape[1]]
     if cu_seqlens is not None:
         boundaries = sequence_boundaries(cu_seqlens, query.shape[0], query.shape[1])
-
-    outputs = []
+    outputs, mask = [], None
     for start, end in pairwise(boundaries):
         q = query[:, start:end]
         k, v = (key, value) if cu_seqlens is None else (key[:, start:end], value[:, start:end])
         offset = _offset(q, k, query_offset)
-        place, mask = None, None
+        place: tuple[int, int, int] | None = None
         earliest, latest = (offset, offset) if isinstance(offset, int) else (int(offset.min()), int(offset.max()))
         for first in range(0, end - start, block_size):
             block = q[:, first : first + block_size]

@@ -83,11 +83,9 @@ def write_report(reporter: pytest.TerminalReporter, config: pytest.Config, resul
         is_first = False
     missing = sum(result.verdict is Verdict.MISSING_BASELINE for result in results.cells)
     if missing and results.update is None:
-        reporter.write_line(
-            f"{missing} cells have no baseline for {results.device.device_class}: "
-            "record them with pytest --perf --update-baselines",
-            yellow=True,
-        )
+        unrecorded = f"{missing} cells have no baseline for {results.device.device_class}"
+        for line in wrapped(f"{unrecorded}: record them with pytest --perf --update-baselines"):
+            reporter.write_line(line, yellow=True)
     reporter.write_line(f"{counts(results.cells)} in {results.seconds:.0f} s")
     for what, name in (("plots", PLOTS_FOLDER), ("results", RESULTS_FILE), ("page", PAGE_FILE)):
         if (path := config.stash[FOLDER] / name).exists():
