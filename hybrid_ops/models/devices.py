@@ -114,15 +114,17 @@ def measure_cpu(dtype: str = "bfloat16", threads: int | None = None, seconds: fl
 
     The product is of two square matrices of 1024, the copy of 256 MiB (beyond any cache), each repeated for about
     `seconds`. `threads` defaults to torch's own number. These are rates reached, not a maker's: a utilisation against
-    them can exceed 1. A processor without instructions for `dtype` can take seconds for one product of that size: then
-    the matrices are smaller.
+    them can exceed 1. A processor without instructions for a short `dtype` can take seconds for one product of that
+    size: then the matrices are smaller. Engines compute in float32 there, so its rate counts where it is the greater.
     """
     import torch
 
     kept = torch.get_num_threads()
     torch.set_num_threads(threads or kept)
     try:
-        flops = _best_flops(getattr(torch, dtype), seconds)
+        kind = getattr(torch, dtype)
+        kinds = {kind, torch.float32} if kind.itemsize < torch.float32.itemsize else {kind}
+        flops = max(_best_flops(each, seconds) for each in kinds)
         origin = torch.ones(1 << 28, dtype=torch.uint8)
         copy = torch.zeros_like(origin)
         bandwidth = 2 * origin.numel() / _best_time(lambda: copy.copy_(origin), seconds)

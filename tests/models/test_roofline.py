@@ -68,6 +68,8 @@ def test_a_data_type_without_a_peak():
 
 def test_this_cpu():
     device = measure_cpu("float32", threads=1, seconds=0.01)
+    short = measure_cpu("bfloat16", threads=1, seconds=0.01)
+    assert short.peak_flops("bfloat16") > 0.3 * device.peak_flops("float32"), "what float32 reaches is reached"
     assert device.flops["float32"] > 1e8
     assert device.bandwidth > 1e8
     assert device.source == "measured here, 1 threads"
