@@ -64,6 +64,7 @@ def _power_limits(config: pytest.Config) -> tuple[int, ...]:
 def run_options(config: pytest.Config) -> RunOptions:
     """What the command line says about the run. Raises InputError."""
     option = config.option
+    _check_root(config)
     if option.perf_launches < 1:
         raise InputError(f"--perf-launches: at least 1, not {option.perf_launches}")
     environment: dict[str, str | None] = {}
@@ -90,6 +91,21 @@ def run_options(config: pytest.Config) -> RunOptions:
         limits=Limits(foreign_cpu=share(option.perf_foreign_cpu, "--perf-foreign-cpu")),
         arm_tolerance=share(option.perf_tolerance, "--perf-tolerance"),
     )
+
+
+def _check_root(config: pytest.Config) -> None:
+    """Raises InputError where a folder that an option names has become pytest's root.
+
+    Before it knows the options of plugins, pytest takes each argument that is a folder for a place to look for tests.
+    """
+    here, ini = config.invocation_params.dir, config.inipath
+    if here == config.rootpath or (ini is not None and here.is_relative_to(ini.parent)):
+        return
+    for name in ("perf_baselines", "perf_results", "perf_data"):
+        folder = getattr(config.option, name)
+        if folder in config.invocation_params.args and Path(folder).is_dir():
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} {folder}: pytest took the folder for a place of tests; write {option}={folder}")
 
 
 def _device(platform: str) -> Device:

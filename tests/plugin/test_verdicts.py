@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.plugin.suite import Suite
+from tests.plugin.suite import Suite, unwrapped
 
 CASE = "steady/brief"
 
@@ -26,7 +26,7 @@ def test_without_a_baseline_cells_are_skipped_and_said_to_be_missing(suite: Suit
     result = suite.run()
     assert result.ret == 0
     assert set(suite.verdicts().values()) == {"missing-baseline"}
-    result.stdout.fnmatch_lines(["*20 cells have no baseline for cpu-*: record them with*--update-baselines*"])
+    unwrapped(result).fnmatch_lines(["*20 cells have no baseline for cpu-*: record them with*--update-baselines*"])
 
 
 def test_a_recorded_suite_compares_everything_and_passes(recorded: Suite) -> None:
@@ -209,6 +209,17 @@ def test_an_unfit_machine_is_measured_once_more_and_then_invalid(suite: Suite) -
     assert verdicts["output_tokens"] == verdicts["output_hash"] == "missing-baseline"
     assert document["launches"][0]["conditions"]["foreign_cpu_share"] > 0.05
     result.stdout.fnmatch_lines(["*The machine was not fit to measure: other*"])
+
+
+def test_a_folder_that_pytest_takes_for_its_root_is_one_line(
+    suite: Suite, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    suite.add_model("steady")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    result = suite.run("--perf-results", str(elsewhere))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--perf-results {elsewhere}: *write --perf-results={elsewhere}"])
+    assert suite.run(f"--perf-results={elsewhere}").ret == 0
 
 
 def spin() -> None:
