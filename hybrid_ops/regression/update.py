@@ -54,7 +54,7 @@ def update_baselines(
     refused: dict[str, str] = {}
     for cell, result in zip(cells, results):
         refusal = _refusal(cell, result)
-        if result.verdict is Verdict.EXPECTED_FAILURE or result.is_ungated:
+        if result.verdict is Verdict.EXPECTED_FAILURE or result.is_ungated or cell.metric.is_bounded:
             continue
         if refusal is not None:
             refused[cell.id] = refusal

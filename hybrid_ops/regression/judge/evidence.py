@@ -31,6 +31,9 @@ class Evidence:
     """The noise between sessions measured on this machine, in place of the kind's prior."""
     baseline_sessions: int = 1
     """In how many sessions the baseline's launches were made."""
+    bounds: Sequence[Value] = ()
+    """What each launch's value is held against, for a metric that needs no baseline: at most that where lower is
+    better, else at least that."""
     is_tokens: bool = False
     """Exact values that are token ids: they are alike if their generations begin alike."""
 
