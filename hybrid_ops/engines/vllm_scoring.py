@@ -107,11 +107,17 @@ class Scoring:
         )
 
     def _after_a_hit(self, text: list[int], index: int, alone: _Answer) -> tuple[PathSample, int]:
-        """What comes after a text that the prefix cache has, and how many of its tokens were found."""
+        """What comes after a text of which the cache has the beginning, then all; and how many tokens it had of all.
+
+        Another text comes first, the same up to its middle: what is kept of it from there on is not this one's.
+        """
         self.engine.reset_prefix_cache()
-        self._ask([text], tokens=1)
-        [hit] = self._ask([text])
-        return _furthest(_generated(index, text, alone, hit)), hit.cached
+        middle = len(text) // 2
+        other = [*text[:middle], *reversed(text[middle:])]
+        self._ask([other], tokens=1)
+        answers = [self._ask([text])[0] for _ in range(2)]
+        found = _furthest(one for answer in answers for one in _generated(index, text, alone, answer))
+        return found, answers[-1].cached
 
     def _preempt(self, step: int) -> None:
         """Take the cache from every running request, once all are under way."""

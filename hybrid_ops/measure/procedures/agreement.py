@@ -20,9 +20,12 @@ from hybrid_ops.measure.values import NotAMeasurement, Value, bound_name
 from hybrid_ops.workloads.agreement import Agreement
 from hybrid_ops.workloads.base import Definition
 
-MEAN_FACTOR, LARGEST_FACTOR, PATH_FACTOR = 3.0, 4.0, 4.0
-"""How many times what rounding costs the reference itself is allowed: of the mean error, of the largest one, and
-between two paths. `docs/accuracy.md` has what sound engines showed."""
+FACTORS = (2.0, 3.0)
+"""How many times what rounding costs the reference itself is allowed: of the mean error, and of the largest one or
+between two paths. Sound engines showed up to 1.6 of either (`docs/accuracy.md`)."""
+COARSE_FACTORS = {"mamba": (5.0, 12.0), "falcon_mamba": (14.0, 48.0)}
+"""Of the model types that vLLM rounds more than their reference, in types narrower than float32, where sound engines
+showed 2.8 and 6.1, and 8.2 and 24. In float32 they need no more than the others."""
 BOUNDS_WITHOUT_REFERENCE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.4}
 """Between two paths of a model that has no reference, by data type: the loosest that a model with one has."""
 
@@ -121,10 +124,17 @@ class Rounding:
         return cls(fmean(found), max(found))
 
 
+def allowed_errors(reference: Sequence[ReferenceText], spec: EngineSpec) -> Rounding:
+    """The mean and the largest error that are allowed of an engine."""
+    narrow = _dtype(spec) != "float32"
+    mean, largest = COARSE_FACTORS.get(str(spec.model_config().get("model_type")), FACTORS) if narrow else FACTORS
+    rounding = Rounding.of(reference)
+    return Rounding(mean * rounding.mean, largest * rounding.largest)
+
+
 def reference_values(sample: ScoreSample, reference: Sequence[ReferenceText], iteration: Iteration) -> dict[str, Value]:
     """The metrics against the reference, each with its bound. The worst place is noted."""
-    rounding = Rounding.of(reference)
-    largest = LARGEST_FACTOR * rounding.largest
+    allowed = allowed_errors(reference, iteration.case.spec)
     errors = [
         (abs(own - theirs), text, place)
         for text, (engine, known) in enumerate(zip(sample.texts, reference))
@@ -134,14 +144,14 @@ def reference_values(sample: ScoreSample, reference: Sequence[ReferenceText], it
         place
         for engine, known in zip(sample.texts, reference)
         for place, (best, likeliest) in enumerate(zip(engine.best, known.likeliest), start=1)
-        if max(likeliest.values()) - likeliest.get(best, min(likeliest.values())) > 2 * largest
+        if max(likeliest.values()) - likeliest.get(best, min(likeliest.values())) > 2 * allowed.largest
     ]
     worst, text, place = max(errors)
     iteration.note(f"furthest from the reference: {worst:.3g} nat at token {place} of text {text + 1}")
     longest = max(len(engine.scores) for engine in sample.texts) + 1
     return {
-        **_with_bound("mean_logprob_error", fmean(error for error, _, _ in errors), MEAN_FACTOR * rounding.mean),
-        **_with_bound("max_logprob_error", worst, largest),
+        **_with_bound("mean_logprob_error", fmean(error for error, _, _ in errors), allowed.mean),
+        **_with_bound("max_logprob_error", worst, allowed.largest),
         **_with_bound("top1_agreement", 100 * (1 - len(disagreeing) / len(errors)), 100.0),
         **_with_bound("first_disagreement", min(disagreeing, default=longest), longest),
     }
@@ -151,7 +161,7 @@ def _path_values(
     sample: ScoreSample, reference: Sequence[ReferenceText] | None, spec: EngineSpec, iteration: Iteration
 ) -> dict[str, Value]:
     if reference is not None:
-        bound = PATH_FACTOR * Rounding.of(reference).largest
+        bound = allowed_errors(reference, spec).largest
     else:
         bound = BOUNDS_WITHOUT_REFERENCE.get(_dtype(spec), max(BOUNDS_WITHOUT_REFERENCE.values()))
     values: dict[str, Value] = {}
