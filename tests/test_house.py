@@ -90,8 +90,9 @@ def worker_modules(file: Path) -> tuple[str, ...] | None:
         return ("engines.layer_bench", "layers")
     if name == "vllm_needs":
         return ()
-    if name.endswith("_worker") or name == "vllm_probes":
-        return ("engines.protocol", "engines.vllm_probes", "engines.vllm_plugins", "engines.layer_bench")
+    if name.endswith("_worker") or name in ("vllm_probes", "vllm_scoring"):
+        own = ("engines.vllm_probes", "engines.vllm_scoring", "engines.vllm_plugins", "engines.layer_bench")
+        return ("engines.protocol", *own)
     return None
 
 

@@ -72,7 +72,7 @@ def drawn_model(config: Mapping[str, Any]) -> LanguageModel:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             module = model.get_submodule(name.rpartition(".")[0])
-            fill_parameter(name, module, parameter, seed=f"{SEED}:{name}")
+            fill_parameter(name, type(module).__name__, parameter, seed=f"{SEED}:{name}")
             parameter.sub_(getattr(module, "offset", 0.0))
     return model
 

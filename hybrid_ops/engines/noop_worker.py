@@ -9,7 +9,7 @@ dead by its arguments:
     real_time         take as long as it says (false)
     window            most tokens of a request that its cache keeps (all of them)
     reference_kernels names of operations that it says to run on reference kernels (none)
-    fail              {"on": "load" | "generate", "how": "raise" | "hang" | "die", "message": str}
+    fail              {"on": "load" | "generate" | "score", "how": "raise" | "hang" | "die", "message": str}
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ from hybrid_ops.engines.protocol import (
     GenerationSample,
     LengthFigures,
     LoadFacts,
+    PathSample,
     PrefixSample,
     RankMemory,
+    ScoredText,
+    ScoreSample,
     serve,
 )
 
@@ -44,6 +47,8 @@ NUM_BLOCKS = 1000
 MODEL_BYTES = 1_000_000
 LEADING_TOKENS = 4
 RANK = RankMemory(weights=MODEL_BYTES, cache=NUM_BLOCKS * BYTES_PER_BLOCK, graphs=0, activations=1000)
+FAULT_VARIABLE = "HYBRID_OPS_FAULT"
+"""Set to anything, its scores are wrong; vLLM's engines get the fault of that name."""
 OWN_VARIABLES = "NOOP_"
 """How variables of its environment begin that are meant for it. It reads none."""
 
@@ -135,6 +140,15 @@ class NoopWorker:
             without_cache=[1.0, 0.5],
         )
 
+    def score(self, texts: list[list[int]], generation_tokens: int, chunk_tokens: int) -> ScoreSample:
+        self._fail_if_told("score")
+        wrong_by = 3.0 if os.environ.get(FAULT_VARIABLE) else 0.0
+        paths = {
+            path: PathSample(wrong_by, 0, 1, len(texts[0])) for path in ("decode", "chunked", "batched", "preempted")
+        }
+        scored = [ScoredText([-1.0] * (len(text) - 1), text[1:]) for text in texts]
+        return ScoreSample(scored, paths, cached_tokens=None, are_logits=False, weights=None)
+
     def _fail_if_told(self, operation: str) -> None:
         fail = self.arguments.get("fail", {})
         if fail.get("on") != operation:
@@ -156,6 +170,7 @@ def main() -> None:
             "generate": worker.generate,
             "probe_cache": worker.probe_cache,
             "probe_prefix": worker.probe_prefix,
+            "score": worker.score,
         }
     )
 

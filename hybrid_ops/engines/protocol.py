@@ -208,6 +208,67 @@ class PrefixSample:
 
 
 @dataclass(frozen=True)
+class ScoredText:
+    """What an engine thinks of a text that it was given."""
+
+    scores: list[float]
+    """Of each token after the first: its log-probability, or its logit where the engine was started to give logits."""
+    best: list[int]
+    """The token that it would have put there."""
+
+
+@dataclass(frozen=True)
+class PathSample:
+    """How far two ways to compute the same tokens lie apart."""
+
+    error: float
+    """Largest difference of a score."""
+    text: int
+    position: int
+    """Where it is: the text, and the token in it."""
+    compared: int
+    """Tokens that were compared."""
+
+
+@dataclass(frozen=True)
+class DrawnParameter:
+    """A parameter whose values were drawn from its name."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    """As torch calls it, such as `bfloat16`."""
+    module: str
+    """The class of the module that it belongs to."""
+
+
+@dataclass(frozen=True)
+class DrawnWeights:
+    """What the weights of an engine were drawn from: enough to draw them again."""
+
+    seed: int
+    device: str
+    """Where they were drawn: each kind of device has random numbers of its own."""
+    parameters: list[DrawnParameter]
+
+
+@dataclass(frozen=True)
+class ScoreSample:
+    """Texts scored by an engine, and whether its ways to compute them agree."""
+
+    texts: list[ScoredText]
+    """Each text alone, in one prefill."""
+    paths: dict[str, PathSample]
+    """By the name of the other way, such as `chunked`."""
+    cached_tokens: int | None
+    """Tokens that the prefix cache had of the text that was asked twice; null without a prefix cache."""
+    are_logits: bool
+    """Whether scores are logits rather than log-probabilities."""
+    weights: DrawnWeights | None
+    """Null for weights that were not drawn, or are divided among ranks."""
+
+
+@dataclass(frozen=True)
 class ServedRequest:
     """One request of a load."""
 
@@ -328,6 +389,7 @@ LOAD = Operation("load", LoadFacts)
 GENERATE = Operation("generate", GenerationSample)
 PROBE_CACHE = Operation("probe_cache", CacheLayout)
 PROBE_PREFIX = Operation("probe_prefix", PrefixSample)
+SCORE = Operation("score", ScoreSample)
 BENCH = Operation("bench", LoadSample)
 RUN = Operation("run", CommandResult)
 TIME_LAYER = Operation("time_layer", LayerRound)

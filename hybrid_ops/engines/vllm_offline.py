@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hybrid_ops.engines.engine import CacheSize, Engine
-from hybrid_ops.engines.protocol import GENERATE, PROBE_CACHE, PROBE_PREFIX
+from hybrid_ops.engines.protocol import GENERATE, PROBE_CACHE, PROBE_PREFIX, SCORE
 from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.engines.vllm_memory import MemoryPlan, plan_memory
 from hybrid_ops.errors import InputError
@@ -58,7 +58,7 @@ class VllmOffline(Engine):
 
     name: ClassVar[str] = "vllm"
     worker: ClassVar[Path] = Path(__file__).with_name("vllm_worker.py")
-    operations: ClassVar[frozenset[str]] = frozenset({GENERATE.name, PROBE_CACHE.name, PROBE_PREFIX.name})
+    operations: ClassVar[frozenset[str]] = frozenset({GENERATE.name, PROBE_CACHE.name, PROBE_PREFIX.name, SCORE.name})
     server: ClassVar[str | None] = "vllm-server"
     without_kept_code: ClassVar[Mapping[str, str]] = {
         "VLLM_DISABLE_COMPILE_CACHE": "1",

@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from hybrid_ops.engines import vllm_probes
+from hybrid_ops.engines import vllm_probes, vllm_scoring
 from hybrid_ops.engines.protocol import (
     CAPTURE_STAGE,
     COMPILE_STAGE,
@@ -29,11 +29,14 @@ from hybrid_ops.engines.protocol import (
     CacheGroup,
     CacheLayout,
     DeviceFacts,
+    DrawnParameter,
+    DrawnWeights,
     GeneratedRequest,
     GenerationSample,
     LoadFacts,
     PrefixSample,
     RankMemory,
+    ScoreSample,
     begin_stage,
     serve,
 )
@@ -159,6 +162,16 @@ class VllmWorker:
         """What the prefix cache finds of `second` after `first`; see `vllm_probes.prefix_hit`."""
         return vllm_probes.prefix_hit(self.engine, first, second)
 
+    def score(self, texts: list[list[int]], generation_tokens: int, chunk_tokens: int) -> ScoreSample:
+        """What the engine thinks of each of `texts`, and whether all its paths agree; see `vllm_scoring`."""
+        scoring = vllm_scoring.Scoring(self.engine, generation_tokens, chunk_tokens)
+        found = self._in_each_rank("drawn_weights")[0]
+        weights = None
+        if found is not None:
+            parameters = [DrawnParameter(**parameter) for parameter in found["parameters"]]
+            weights = DrawnWeights(found["seed"], found["device"], parameters)
+        return scoring.sample(texts, weights)
+
     def _in_each_rank(self, function: str) -> list[Any]:
         """What a function of `vllm_plugins.ranks` returns in each rank."""
         # Imported late: vLLM prepares the environment before it imports torch.
@@ -273,6 +286,7 @@ def main() -> None:
             "generate": worker.generate,
             "probe_cache": worker.probe_cache,
             "probe_prefix": worker.probe_prefix,
+            "score": worker.score,
         }
     )
     # Python would take two more seconds to take the engine apart, for memory that the kernel frees at once.

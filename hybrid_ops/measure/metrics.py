@@ -10,7 +10,7 @@ class Kind(StrEnum):
     """How two values of a metric are compared."""
 
     EXACT = "exact"
-    """Deterministic: compared for equality."""
+    """Deterministic: compared for equality, or held against a bound that comes with it."""
     RATIO = "ratio"
     """Two quantities of one run: portable, compared with a tolerance."""
     ABSOLUTE = "absolute"
@@ -57,6 +57,8 @@ class Metric:
     """Where engines can tell it; everywhere when None."""
     is_tokens: bool = False
     """Whether a value is a list of token ids, which are compared one by one from the first."""
+    is_bounded: bool = False
+    """Whether each value comes with the bound that it is held against, so that no baseline is needed."""
 
 
 def rate(name: str, description: str, unit: str = "tok/s") -> Metric:
@@ -72,6 +74,11 @@ def latency(name: str, description: str) -> Metric:
 def exact(name: str, unit: str, scope: Scope, description: str) -> Metric:
     """A deterministic metric."""
     return Metric(name, unit, Kind.EXACT, Direction.NONE, scope, description)
+
+
+def bounded(name: str, unit: str, direction: Direction, description: str) -> Metric:
+    """A metric whose values come with a bound: at most that where lower is better, else at least that."""
+    return Metric(name, unit, Kind.EXACT, direction, Scope.ANY, description, is_bounded=True)
 
 
 def share_of_peak(name: str, description: str) -> Metric:

@@ -17,6 +17,11 @@ class NotAMeasurement(ValueError):
     """A sample that must not count: incomplete, zero, not finite, or not repeatable where it has to be."""
 
 
+def bound_name(metric: str) -> str:
+    """Under what name an iteration gives the bound of a bounded metric."""
+    return f"{metric}_bound"
+
+
 def summarize_launch(iterations: Sequence[Mapping[str, Value]], exact: Collection[str]) -> dict[str, Value]:
     """One value a metric for a launch: the median of its timed iterations.
 

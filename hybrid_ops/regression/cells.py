@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.metrics import Kind, Metric, Scope
 from hybrid_ops.measure.records import LaunchRecord, PairRecord, matches_expected
-from hybrid_ops.measure.values import Value
+from hybrid_ops.measure.values import Value, bound_name
 from hybrid_ops.regression.baselines import Baselines, FoundBaseline
 from hybrid_ops.regression.comparable import compared_with
+from hybrid_ops.regression.guard import doubt, guarded
 from hybrid_ops.regression.judge import Evidence, Judgement, Settings, by_session, judge_run
 from hybrid_ops.regression.learnt import LearntNoise
 from hybrid_ops.regression.statistics import Noise
@@ -30,6 +31,8 @@ class Cell:
     metric: Metric
     reference: Case | None = None
     """For ratio metrics: the case that the value is divided by."""
+    guard: Case | None = None
+    """The case of the same launches that says whether the engine still computes what it should."""
 
     @property
     def id(self) -> str:
@@ -37,8 +40,8 @@ class Cell:
 
     @property
     def cases(self) -> Sequence[Case]:
-        """The cases that it needs: its own, and the one that its value is divided by."""
-        return (self.case,) if self.reference is None else (self.case, self.reference)
+        """The cases that it needs: its own, the one that its value is divided by, and its guard."""
+        return tuple(case for case in (self.case, self.reference, self.guard) if case is not None)
 
     @property
     def definition(self) -> str:
@@ -58,6 +61,8 @@ class Observation:
     """Why launches were left out, when none was made on a fit machine."""
     reference_kernels: tuple[str, ...] = ()
     """The operations that the engine ran on the suite's reference kernels instead of its own."""
+    bounds: tuple[Value, ...] = ()
+    """What each value is held against, of a bounded metric."""
 
 
 def observe(cell: Cell, launches: Launches) -> Observation:
@@ -83,6 +88,7 @@ def reference_failed(case: str, error: str) -> str:
 def _values(case: Case, metric: Metric, launches: Launches) -> Observation:
     name = metric.of or metric.name  # a ratio's parts are recorded under their own name
     values: list[Value] = []
+    bounds: list[Value] = []
     invalid: list[str] = []
     kernels: set[str] = set()
     log = None
@@ -108,9 +114,17 @@ def _values(case: Case, metric: Metric, launches: Launches) -> Observation:
             invalid += [violation for violation in record.violations if violation not in invalid]
         else:
             values.append(seen.values[name])
+            if metric.is_bounded:
+                bounds.append(seen.values[bound_name(name)])
     if not values and not invalid:
         return Observation([], "no launch measured it")
-    return Observation(values, log=log, invalid=[] if values else invalid, reference_kernels=tuple(sorted(kernels)))
+    return Observation(
+        values,
+        log=log,
+        invalid=[] if values else invalid,
+        reference_kernels=tuple(sorted(kernels)),
+        bounds=tuple(bounds),
+    )
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,8 @@ class CellResult:
     """Whether this run's update made the value the new baseline: then the verdict on the old one fails nothing."""
     reference_kernels: list[str] = field(default_factory=list)
     """The operations that the engine ran on the suite's reference kernels. Times are then shown, but not judged."""
+    bound: Value | None = None
+    """What the value is held against, of a metric that needs no baseline."""
     engine: str | None = None
     """The name of the launches that measured it; None in results of releases that did not keep it."""
 
@@ -189,10 +205,11 @@ def judge_cells(
         budget_left,
     )
     today = datetime.now(UTC).date()
-    return [
-        _result(cell, seen, one.baseline, one.stale, waived(judgement, _waiver(one.baseline), today))
-        for cell, seen, one, judgement in zip(cells, observations, compared, judged)
-    ]
+    results = []
+    for cell, seen, one, judgement in zip(cells, observations, compared, judged):
+        believed = guarded(judgement, doubt(cell.guard, launches.get(cell.case.spec.launch_name, ())))
+        results.append(_result(cell, seen, one.baseline, one.stale, waived(believed, _waiver(one.baseline), today)))
+    return results
 
 
 def _waiver(known: FoundBaseline | None) -> Waiver | None:
@@ -236,11 +253,13 @@ def judge_pairs(
                 0.0 if exact else tolerance,
                 pairs=None if exact else tuple(ratios_of(cell, pairs)),
                 launch_noise=noise.get(cell.id),
+                bounds=second.bounds,
                 is_tokens=cell.metric.is_tokens,
             )
         )
     results = []
-    for cell, (first, second), judgement in zip(cells, observed, judge_run(evidence, settings, budget_left)):
+    for cell, (first, second), judged in zip(cells, observed, judge_run(evidence, settings, budget_left)):
+        judgement = guarded(judged, doubt(cell.guard, arms[1].get(cell.case.spec.launch_name, ())))
         seen = second if first.error is None else first
         result = replace(_result(cell, seen, None, None, judgement), log_ratios=ratios_of(cell, pairs))
         tolerance_shown = None if cell.metric.kind is Kind.EXACT else tolerance
@@ -248,7 +267,7 @@ def judge_pairs(
             replace(
                 result,
                 compared_with="arm a",
-                baseline=judgement.baseline,
+                baseline=first.values[-1] if cell.metric.is_bounded and first.values else judgement.baseline,
                 tolerance=tolerance_shown,
                 baseline_launches=list(first.values),
             )
@@ -268,7 +287,9 @@ def _evidence(
     cell: Cell, seen: Observation, known: FoundBaseline | None, learnt: LearntNoise, settings: Settings
 ) -> Evidence:
     metric = cell.metric
-    evidence = Evidence(metric.kind, metric.direction, tuple(seen.values), is_tokens=metric.is_tokens)
+    evidence = Evidence(
+        metric.kind, metric.direction, tuple(seen.values), bounds=seen.bounds, is_tokens=metric.is_tokens
+    )
     if known is None:
         return evidence
     if metric.kind is Kind.EXACT:
@@ -335,5 +356,6 @@ def _result(
         log=seen.log,
         noise=judgement.noise,
         reference_kernels=list(seen.reference_kernels),
+        bound=judgement.baseline if cell.metric.is_bounded else None,
         engine=cell.case.spec.launch_name,
     )

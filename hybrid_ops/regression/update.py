@@ -69,7 +69,7 @@ def update_baselines(
     kept: list[str] = []
     refused: dict[str, str] = {}
     for cell, result in zip(cells, results):
-        if result.verdict is Verdict.EXPECTED_FAILURE or result.is_ungated:
+        if result.verdict is Verdict.EXPECTED_FAILURE or result.is_ungated or cell.metric.is_bounded:
             continue
         refusal = _refusal(cell, result) or (_refusal_to_add(cell, result, baselines, recorded) if add else None)
         if refusal is not None:

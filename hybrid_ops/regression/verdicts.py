@@ -15,7 +15,7 @@ class Verdict(StrEnum):
     FASTER = "faster"
     """Better than the baseline by more than the tolerance: record it."""
     CHANGED = "changed"
-    """An exact metric differs."""
+    """An exact metric differs, a bounded one is beyond its bound, or the engine is faster with wrong answers."""
     INCONCLUSIVE = "inconclusive"
     """The budget is spent and the confidence interval still straddles the tolerance."""
     INVALID_ENVIRONMENT = "invalid-environment"

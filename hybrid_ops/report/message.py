@@ -24,10 +24,9 @@ def cell_message(result: CellResult) -> str:
     if result.verdict in (Verdict.SLOWER, Verdict.FASTER, Verdict.CHANGED, Verdict.INCONCLUSIVE):
         change = f" ({show_change(result.change)})" if result.change is not None else ""
         tolerance = f", tolerance {result.tolerance:.1%}" if result.tolerance is not None else ""
-        head += (
-            f": {show(result.value, result.unit)} {now}, {show(result.baseline, result.unit)} {before}"
-            f"{change}{tolerance}"
-        )
+        head += f": {show(result.value, result.unit)} {now}"
+        if result.bound is None or arms:
+            head += f", {show(result.baseline, result.unit)} {before}{change}{tolerance}"
     lines = [head, result.reason]
     if result.launches and result.verdict is not Verdict.PASS:
         lines.append("launches: " + ", ".join(show(value, result.unit) for value in result.launches))
@@ -36,7 +35,7 @@ def cell_message(result: CellResult) -> str:
     if result.log is not None and result.verdict.is_bad:
         lines.append(f"engine log: {result.log}")
     recordable = (Verdict.SLOWER, Verdict.FASTER, Verdict.CHANGED, Verdict.MISSING_BASELINE)
-    if result.verdict in recordable and not arms:
+    if result.verdict in recordable and not arms and result.bound is None:
         lines.append(f"if this is intended: pytest --perf --update-baselines -k '{keyword(result.case)}'")
     return "\n".join(lines)
 
@@ -52,6 +51,7 @@ def cell_properties(result: CellResult, run: RunResults) -> dict[str, str]:
         "value": result.value,
         "baseline": result.baseline,
         "tolerance": result.tolerance,
+        "bound": result.bound,
         "change": result.change,
         "interval": result.interval,
         "mde": result.mde,

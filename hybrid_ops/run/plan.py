@@ -16,7 +16,7 @@ from hybrid_ops.engines.vllm_server import RunningServer, VllmServer
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.energy import readable_metrics
-from hybrid_ops.measure.metrics import Metric
+from hybrid_ops.measure.metrics import Kind, Metric
 from hybrid_ops.measure.peaks import has_peaks, known_memory
 from hybrid_ops.measure.procedures import procedures_for, read_suites
 from hybrid_ops.measure.procedures.procedure import Asked, Procedure
@@ -68,7 +68,8 @@ class SuitePlan:
             raise InputError(
                 f"{OPTION}: config.{unknown}: no model of the suite {self.options.suite} has it in its config.json"
             )
-        return cells
+        guards = {cell.case.spec.launch_name: cell.case for cell in cells if cell.case.procedure.guards}
+        return [replace(cell, guard=_guard_of(cell, guards)) for cell in cells]
 
     def _cells_of(self, case: Case, listed: str) -> list[Cell]:
         """The cells of a case: those of its metrics that its engine can give and its device has."""
@@ -201,6 +202,11 @@ class SuitePlan:
         if entry.package is not None:
             return "packaged"
         return self.options.weights if entry.hub is not None else "seeded"
+
+
+def _guard_of(cell: Cell, guards: Mapping[str, Case]) -> Case | None:
+    """The guard of a cell that more than equality can say faster of."""
+    return None if cell.metric.kind is Kind.EXACT else guards.get(cell.case.spec.launch_name)
 
 
 def device_memory(platform: str) -> int | None:

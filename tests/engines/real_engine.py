@@ -67,7 +67,7 @@ def engine(folder: Path, **environment: str) -> Iterator[Engine]:
 def fill(model: torch.nn.Module) -> None:
     """Weights of a trained model's size, drawn from the parameters' names."""
     for name, parameter in model.named_parameters():
-        fill_parameter(name, model.get_submodule(name.rpartition(".")[0]), parameter, seed=name)
+        fill_parameter(name, type(model.get_submodule(name.rpartition(".")[0])).__name__, parameter, seed=name)
 
 
 def random_prompts(lengths: tuple[int, ...], vocabulary: int, seed: int = 0) -> list[list[int]]:

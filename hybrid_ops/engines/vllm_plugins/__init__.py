@@ -4,6 +4,7 @@
 |--------------------|------------------------------------------------------------------------------------------|
 | `seeded_weights`   | the load format `seeded`: weights of a trained model's size, the same in every process   |
 | `injection`        | a slow-down of each engine step by a known share                                         |
+| `faults`           | a planted fault, to see the agreement check catch it                                     |
 | `fallbacks`        | reference kernels for what vLLM's CPU build lacks                                        |
 | `hybrid_attention` | a model with full, sliding-window or hybrid attention                                    |
 | `capture`          | the time and the memory of the capture of CUDA graphs                                    |
@@ -19,10 +20,11 @@ from __future__ import annotations
 
 def register() -> None:
     """The entry point: called once in each process of the engine."""
-    from hybrid_ops.engines.vllm_plugins import capture, fallbacks, hybrid_attention, injection, seeded_weights
+    from hybrid_ops.engines.vllm_plugins import capture, fallbacks, faults, hybrid_attention, injection, seeded_weights
 
     seeded_weights.register()
     injection.register()
     fallbacks.register()
     hybrid_attention.register()
     capture.register()
+    faults.register()

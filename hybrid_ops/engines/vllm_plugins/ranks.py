@@ -34,6 +34,11 @@ def _gpu() -> dict[str, Any] | None:
     return {"name": properties.name, "uuid": str(properties.uuid), "memory_bytes": properties.total_memory}
 
 
+def drawn_weights(worker: Any) -> dict[str, Any] | None:
+    """What this rank's weights were drawn from; see `seeded_weights.drawn`."""
+    return seeded_weights.drawn
+
+
 def begin_batch(worker: Any) -> None:
     """Forget the peak so far of what is allocated on the device."""
     import torch

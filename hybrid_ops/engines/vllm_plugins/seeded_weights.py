@@ -18,6 +18,10 @@ SEEDED_LOAD_FORMAT = "seeded"
 loaded_parameter_bytes: int | None = None
 """Bytes of the weights that were last loaded in this process, counted before any kernel repacks them."""
 
+drawn: dict[str, Any] | None = None
+"""What the weights that were last drawn in this process are drawn from, as `protocol.DrawnWeights` has it; None where
+they were not drawn, or are a part of the whole."""
+
 
 def register() -> None:
     """Make the load format known to vLLM, and count the bytes of real weights too."""
@@ -32,12 +36,18 @@ def register() -> None:
             """Nothing to download."""
 
         def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
-            from vllm.distributed import get_tensor_model_parallel_rank
+            from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 
+            global drawn
             rank = get_tensor_model_parallel_rank()
+            parameters = []
             for name, parameter in model.named_parameters():
                 module = model.get_submodule(name.rpartition(".")[0])
-                fill_parameter(name, module, parameter, seed=f"{model_config.seed}:{rank}:{name}")
+                fill_parameter(name, type(module).__name__, parameter, parameter_seed(model_config.seed, name, rank))
+                parameters.append(_described(name, parameter, type(module).__name__))
+            device = next(model.parameters()).device.type
+            is_whole = get_tensor_model_parallel_world_size() == 1
+            drawn = {"seed": model_config.seed, "device": device, "parameters": parameters} if is_whole else None
 
     SeededModelLoader.load_weights = _counted(SeededModelLoader.load_weights)  # type: ignore[method-assign]
     DefaultModelLoader.load_weights = _counted(DefaultModelLoader.load_weights)
@@ -57,10 +67,21 @@ def _counted(load_weights: Any) -> Any:
     return wrapper
 
 
+def _described(name: str, parameter: torch.Tensor, module: str) -> dict[str, Any]:
+    dtype = str(parameter.dtype).removeprefix("torch.")
+    return {"name": name, "shape": list(parameter.shape), "dtype": dtype, "module": module}
+
+
+def parameter_seed(seed: int, name: str, rank: int = 0) -> str:
+    """What a parameter of a rank is drawn from."""
+    return f"{seed}:{rank}:{name}"
+
+
 @torch.no_grad()
-def fill_parameter(name: str, module: torch.nn.Module, parameter: torch.Tensor, seed: str) -> None:
+def fill_parameter(name: str, module: str, parameter: torch.Tensor, seed: str) -> None:
     """Fill one parameter in place with values of the size that training leaves, so that every layer has a say.
 
+    `module` is the name of the class that the parameter belongs to.
     Matrices get a fan-in scale, norms stay near their identity, decay rates and time steps get the ranges that
     Mamba (arXiv 2312.00752, section 3.6) and Gated DeltaNet initialise them with.
     """
@@ -82,5 +103,5 @@ def fill_parameter(name: str, module: torch.nn.Module, parameter: torch.Tensor, 
         elif leaf == "bias":
             parameter.copy_(0.02 * noise)
         else:
-            identity = 0.0 if "Gemma" in type(module).__name__ else 1.0  # Gemma's norms scale by 1 + weight
+            identity = 0.0 if "Gemma" in module else 1.0  # Gemma's norms scale by 1 + weight
             parameter.copy_(identity + 0.1 * noise)

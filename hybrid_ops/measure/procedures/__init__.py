@@ -8,6 +8,7 @@ from pathlib import Path
 from hybrid_ops.known import Known
 from hybrid_ops.measure.energy import ENERGY_METRICS
 from hybrid_ops.measure.metrics import Metric, at_length
+from hybrid_ops.measure.procedures.agreement import AgreementCheck
 from hybrid_ops.measure.procedures.cache_probe import CacheProbes
 from hybrid_ops.measure.procedures.comparison import Comparisons
 from hybrid_ops.measure.procedures.generation import Generation
@@ -28,6 +29,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     CacheProbes(),
     PrefixProbes(),
     StartProbes(),
+    AgreementCheck(),
     Rollouts(),
     Comparisons(),
     LayerTimes(),

@@ -111,6 +111,9 @@ class Procedure(ABC):
     """Where in `results.json` the details of its cases stand; None where there are none."""
     claims: ClassVar[tuple[Claim, ...]] = ()
     """Bounds that its ratios are held against. They are reported and fail no testcase."""
+    guards: ClassVar[bool] = False
+    """Whether its bounded metrics say that the engine computes what it should. Where they fail, no other case of the
+    same launches is believed to be faster."""
     is_its_own_configuration: ClassVar[bool] = False
     """Whether its cases are launched under its own name, as a configuration of the engine."""
 

@@ -26,6 +26,10 @@ class Ground(StrEnum):
     """An exact metric differs between the launches."""
     BASELINE_DISAGREES = "baseline-disagrees"
     """An exact metric differs between the baseline's launches."""
+    WITHIN_BOUND = "within-bound"
+    """Every launch is within the bound that came with it."""
+    BEYOND_BOUND = "beyond-bound"
+    """A launch is beyond it."""
     WITHIN_TOLERANCE = "within-tolerance"
     """Twice the tolerance is excluded."""
     BEYOND_TOLERANCE = "beyond-tolerance"
@@ -57,6 +61,8 @@ _VERDICTS = {
     Ground.EXACTLY_DIFFERENT: Verdict.CHANGED,
     Ground.LAUNCHES_DISAGREE: Verdict.CHANGED,
     Ground.BASELINE_DISAGREES: Verdict.CHANGED,
+    Ground.WITHIN_BOUND: Verdict.PASS,
+    Ground.BEYOND_BOUND: Verdict.CHANGED,
     Ground.WITHIN_TOLERANCE: Verdict.PASS,
     Ground.BEYOND_TOLERANCE: Verdict.SLOWER,
     Ground.BETTER_THAN_TOLERANCE: Verdict.FASTER,

@@ -32,6 +32,9 @@ class Evidence:
     """The noise between sessions measured on this machine, in place of the kind's prior."""
     session_sizes: Sequence[int] = ()
     """How many of the baseline's launches each session made that recorded it, in order; empty for a single session."""
+    bounds: Sequence[Value] = ()
+    """What each launch's value is held against, for a metric that needs no baseline: at most that where lower is
+    better, else at least that."""
     is_tokens: bool = False
     """Exact values that are token ids: they are alike if their generations begin alike."""
 

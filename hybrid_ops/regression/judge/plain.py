@@ -52,6 +52,8 @@ def _exact(evidence: Evidence) -> Decision:
         return _settled(Ground.REFUSED_BASELINE, evidence)
     if not evidence.current:
         return _settled(Ground.NOTHING_MEASURED, evidence)
+    if evidence.bounds:
+        return _bounded(evidence)
     value = evidence.current[-1]
     if not evidence.baseline:
         return _settled(Ground.MISSING_BASELINE, evidence, value)
@@ -69,6 +71,14 @@ def _exact(evidence: Evidence) -> Decision:
     if not isinstance(value, str) and not isinstance(baseline, str) and value is not None and baseline:
         change = value / baseline - 1
     return _settled(ground, evidence, value, baseline, change)
+
+
+def _bounded(evidence: Evidence) -> Decision:
+    """The launch that is furthest beyond its bound, or nearest to it, speaks for all."""
+    pairs = zip(map(float, evidence.current), map(float, evidence.bounds))  # type: ignore[arg-type]
+    value, bound = max(pairs, key=lambda pair: evidence.sign * (pair[0] - pair[1]))
+    is_within = evidence.sign * (value - bound) <= 0
+    return _settled(Ground.WITHIN_BOUND if is_within else Ground.BEYOND_BOUND, evidence, value, bound)
 
 
 def _settled(

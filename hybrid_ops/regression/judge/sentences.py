@@ -36,6 +36,10 @@ def _of_exact(decision: Decision, evidence: Evidence) -> str:
             return f"An exact metric, but the baseline's launches differ among themselves: {values}."
         case Ground.EXACTLY_EQUAL:
             return f"Exactly {decision.value}."
+        case Ground.WITHIN_BOUND | Ground.BEYOND_BOUND:
+            allowed = "at most" if evidence.sign > 0 else "at least"
+            what = "within" if decision.ground is Ground.WITHIN_BOUND else "beyond"
+            return f"{decision.value:.4g}, {what} the bound of {allowed} {decision.baseline:.4g}."
         case Ground.TOKENS_AGREE:
             agreeing = leading_tokens([*evidence.current, *evidence.baseline])
             return f"The first {agreeing} tokens are the baseline's; kernels chosen by timing may round otherwise."
