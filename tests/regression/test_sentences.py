@@ -25,6 +25,10 @@ def exact(*current: Value, baseline: tuple[Value, ...] = (12,)) -> Evidence:
     return Evidence(Kind.EXACT, Direction.NONE, current, baseline)
 
 
+def bounded(value: Value, direction: Direction, bound: Value) -> Evidence:
+    return Evidence(Kind.EXACT, direction, (value,), bounds=(bound,))
+
+
 def tokens(*current: Value, baseline: tuple[Value, ...]) -> Evidence:
     return Evidence(Kind.EXACT, Direction.NONE, current, baseline, is_tokens=True)
 
@@ -49,6 +53,8 @@ SENTENCES = [
         Ground.MISSING_BASELINE,
         "Measured 100.499 in 2 launches, but there is no baseline to compare with.",
     ),
+    (bounded(0.1, Direction.LOWER, 0.2), Ground.WITHIN_BOUND, "0.1, within the bound of at most 0.2."),
+    (bounded(99.0, Direction.HIGHER, 100.0), Ground.BEYOND_BOUND, "99, beyond the bound of at least 100."),
     (exact(12), Ground.EXACTLY_EQUAL, "Exactly 12."),
     (exact(13), Ground.EXACTLY_DIFFERENT, "13 where the baseline has 12: an exact metric must not differ."),
     (
