@@ -57,6 +57,9 @@ class Metric:
     """Where engines can tell it; everywhere when None."""
     is_tokens: bool = False
     """Whether a value is a list of token ids, which are compared one by one from the first."""
+    bound: float = 0.0
+    """For an exact number, or a text of numbers: how far two values may lie apart, relative to the greater, and still
+    be the same. Rounding differs between processors and kernels; a wrong kernel differs by more."""
 
 
 def rate(name: str, description: str, unit: str = "tok/s") -> Metric:

@@ -224,6 +224,7 @@ def judge_pairs(
                 pairs=None if exact else tuple(ratios_of(cell, pairs)),
                 launch_noise=noise.get(cell.id),
                 is_tokens=cell.metric.is_tokens,
+                bound=cell.metric.bound,
             )
         )
     results = []
@@ -258,7 +259,13 @@ def _evidence(cell: Cell, seen: Observation, known: FoundBaseline | None) -> Evi
     tolerance = known.cell.tolerance or 0.0 if known is not None else 0.0
     metric = cell.metric
     return Evidence(
-        metric.kind, metric.direction, tuple(seen.values), tuple(baseline), tolerance, is_tokens=metric.is_tokens
+        metric.kind,
+        metric.direction,
+        tuple(seen.values),
+        tuple(baseline),
+        tolerance,
+        is_tokens=metric.is_tokens,
+        bound=metric.bound,
     )
 
 
