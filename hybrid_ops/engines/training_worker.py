@@ -7,7 +7,6 @@ transformers. See `training_bench` for what a step is.
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import importlib.metadata
 import math
@@ -41,6 +40,7 @@ class TrainingWorker:
         from hybrid_ops.engines.training_bench.memory import limit_memory
 
         transformers.logging.set_verbosity_error()
+        self._drop()
         injected = float(os.environ.get(INJECT_VARIABLE, "0"))
         self.folder = Path(model)
         self.settings = read_settings({"slow": injected, **arguments})
@@ -83,14 +83,12 @@ class TrainingWorker:
 
     def _drop(self) -> None:
         """Give back everything that the plan so far has taken."""
+        from hybrid_ops.engines.training_bench.memory import give_back
+
         if self.running is not None:
             self.running.close()
             self.running = None
-        gc.collect()
-        if self.settings.device == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
+        give_back(self.settings.device)
 
     def _device_facts(self) -> DeviceFacts:
         import torch

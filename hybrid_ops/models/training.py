@@ -27,8 +27,8 @@ ACTIVATION_BYTES = {"float32": 4, "bfloat16": 2, "bfloat16-mixed": 2}
 """Bytes of what a product reads."""
 OPTIMIZER_NUMBERS = {"adamw": 2, "sgd": 0}
 """Numbers kept for each weight."""
-LOSS_BYTES = 4 + 4
-"""Bytes a logit beside the logit itself: in float32, and as the logarithm of its probability."""
+LOSS_BYTES = {"float32": 4, "bfloat16": 8, "bfloat16-mixed": 8}
+"""Bytes a logit beside the logit itself: in float32, where it is not so already, and as the log of its probability."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,14 @@ class TrainingBytes:
     gradients: int
     optimizer: int
     activations: int
+    accumulated: bool
+    """Whether the gradients of earlier parts are there while activations are."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+        """The least peak. Gradients come as activations go, unless those of earlier parts are there already."""
+        both = (self.gradients, self.activations)
+        return self.weights + self.optimizer + (sum(both) if self.accumulated else max(both))
 
 
 def training_flops(
@@ -93,10 +97,12 @@ def training_bytes(
     optimizer: str = "adamw",
     *,
     checkpointing: bool = False,
+    accumulated: bool = False,
 ) -> TrainingBytes:
     """The least bytes while `sequences` sequences are computed at one time: a part of the batch, of one process.
 
-    With `checkpointing` the input of each layer is kept, and one layer's activations at a time.
+    With `checkpointing` the input of each layer is kept, and one layer's activations at a time. `accumulated` says that
+    the batch has several parts.
     """
     width = MASTER_BYTES[precision]
     count = sequences * tokens
@@ -108,7 +114,8 @@ def training_bytes(
         weights=width * model.parameters,
         gradients=width * model.parameters,
         optimizer=width * OPTIMIZER_NUMBERS[optimizer] * model.parameters,
-        activations=count * (ACTIVATION_BYTES[precision] * numbers + LOSS_BYTES * model.vocabulary),
+        activations=count * (ACTIVATION_BYTES[precision] * numbers + LOSS_BYTES[precision] * model.vocabulary),
+        accumulated=accumulated,
     )
 
 

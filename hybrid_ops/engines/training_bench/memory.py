@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import re
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,10 +67,20 @@ def telling_the_bytes(device: str) -> Iterator[None]:
         found = ASKED.search(str(error))
         if found is None and not isinstance(error, MemoryError) and "bad_alloc" not in str(error):
             raise
-        asked = "more than it has" if found is None else f"{round(float(found[1]) * UNITS[found[2]])} bytes more"
-        told = f"out of memory: {asked} were asked for beside {held_bytes(device)} bytes held"
-    if told is not None:  # outside of the handler, so that the error's frames, and their tensors, are gone
+        asked = "an unknown number of" if found is None else round(float(found[1]) * UNITS[found[2]])
+        told = f"out of memory: {asked} bytes more were asked for beside {held_bytes(device)} bytes held"
+        traceback.clear_frames(error.__traceback__)  # which hold the tensors of the step
+    if told is not None:
         raise OutOfMemoryError(told)
+
+
+def give_back(device: str) -> None:
+    """Return to the system, or to the GPU, what was freed."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def held_bytes(device: str) -> int:

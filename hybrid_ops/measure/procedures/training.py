@@ -41,7 +41,9 @@ ACTIVATIONS = _memory(
     "activation_bytes", "Most bytes of forward and backward passes beside weights, gradients and optimizer"
 )
 PEAK = _memory("training_peak_bytes", "Most bytes at one time in a step, of the first process")
-NOISY = (STEP, FORWARD, BACKWARD, OPTIMIZER, THROUGHPUT, MFU)
+TIMES = (STEP, FORWARD, BACKWARD, OPTIMIZER, THROUGHPUT, MFU)
+UNTIMED = tuple(metric.name for metric in (*TIMES, LOSSES, NORMS))
+"""What a step has not whose first losses are not float64's."""
 TOLD = ("loss_error", "gradient_norm_error")
 """Distances from float64, among the values of a case."""
 REFUSAL = "refusal"
@@ -55,7 +57,7 @@ class TrainingSteps(Procedure):
     definition_type: ClassVar[type[Definition]] = TrainingWorkload
     operations: ClassVar[frozenset[str]] = frozenset({TRAIN.name})
     metrics: ClassVar[tuple[Metric, ...]] = (
-        *NOISY, PEAK, ACTIVATIONS, WEIGHTS, GRADIENTS, OPTIMIZER_BYTES, FLOPS, COUNTED, LOSSES, NORMS
+        *TIMES, PEAK, ACTIVATIONS, WEIGHTS, GRADIENTS, OPTIMIZER_BYTES, FLOPS, COUNTED, LOSSES, NORMS
     )  # fmt: skip
     pace: ClassVar[str | None] = THROUGHPUT.name
     tokens_value: ClassVar[str | None] = "tokens"
@@ -114,9 +116,9 @@ class TrainingSteps(Procedure):
         words = (REFUSAL,)
         summary = super().summarize(case, [{k: v for k, v in one.items() if k not in words} for one in iterations])
         if (reason := iterations[0].get(REFUSAL)) is not None:
-            for metric in (*NOISY, LOSSES, NORMS):
-                summary.values.pop(metric.name, None)
-                summary.absent[metric.name] = str(reason)
+            for name in UNTIMED:
+                summary.values.pop(name, None)
+                summary.absent[name] = str(reason)
         return summary
 
     def arithmetic(self, case: Case) -> str:
@@ -126,7 +128,7 @@ class TrainingSteps(Procedure):
         """Packed documents in the torch code of recurrent layers, which does not know where one ends."""
         model = accounted_model(case.spec)
         packs = _own(case).documents > 1 and case.spec.platform == "cpu"
-        if not packs or model is None or not model.recurrent or metric not in (*NOISY, LOSSES, NORMS):
+        if not packs or model is None or not model.recurrent or metric.name not in UNTIMED:
             return super().known_failure(case, metric)
         return ExpectedFailure(
             platform="cpu",
@@ -150,9 +152,15 @@ class TrainingSteps(Procedure):
         if model is not None:
             at_once = own.batch // own.accumulation // told["processes"]
             least = training_bytes(
-                model, at_once, own.tokens, own.precision, own.optimizer, checkpointing=told["checkpointing"]
+                model,
+                at_once,
+                own.tokens,
+                own.precision,
+                own.optimizer,
+                checkpointing=told["checkpointing"],
+                accumulated=own.accumulation > 1,
             )
-            told["accounted_bytes"] = dataclasses.asdict(least)
+            told["accounted_bytes"] = {**dataclasses.asdict(least), "total": least.total}
         return told
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hybrid_ops.engines.protocol import LOAD, TRAIN, TrainingSample
@@ -75,3 +76,63 @@ def test_bad_arguments_and_plans_are_named(worker: Worker, tmp_path: Path) -> No
         train(worker, tmp_path, arguments={"dtype": "float32"})
     with pytest.raises(WorkerError, match="batch: 3 sequences cannot be divided over accumulation 1 × 2 processes"):
         train(worker, tmp_path, arguments={"processes": 2}, batch=3)
+
+
+def test_checkpointing_and_parts_change_no_loss_and_spare_activations(worker: Worker, tmp_path: Path) -> None:
+    plain = train(worker, tmp_path, batch=4)
+    spared = train(worker, tmp_path, arguments={"gradient_checkpointing": True}, batch=4)
+    parts = train(worker, tmp_path, batch=4, accumulation=2)
+    for other in (spared, parts):
+        assert other.refusal is None
+        assert other.losses == pytest.approx(plain.losses, rel=1e-6)
+        assert other.memory.activations < 0.8 * plain.memory.activations
+    assert plain.flops is not None and spared.flops is not None
+    assert plain.flops < spared.flops < 4 / 3 * plain.flops + 1, "the forward pass of the layers is computed again"
+
+
+def test_two_processes_have_the_losses_of_one_and_end_with_it(tmp_path: Path) -> None:
+    with Worker(Training.worker, tmp_path / "launch") as worker:
+        one = train(worker, tmp_path, batch=4)
+        two = train(worker, tmp_path, arguments={"processes": 2}, batch=4)
+        others = children(worker.process.pid)
+        train(worker, tmp_path)
+        left = children(worker.process.pid)
+    assert two.refusal is None
+    assert two.losses == pytest.approx(one.losses, rel=1e-6)
+    assert two.gradient_norms == pytest.approx(one.gradient_norms, rel=1e-5)
+    assert one.flops is not None and two.flops == one.flops // 2
+    assert len(others) == 1 and left == []
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started and that are still there."""
+    return [child.pid for child in psutil.Process(process).children()]
+
+
+def test_bfloat16_with_master_weights_agrees_within_its_bound(worker: Worker, tmp_path: Path) -> None:
+    mixed = train(worker, tmp_path, precision="bfloat16-mixed", batch=1, tokens=16)
+    exact = train(worker, tmp_path, batch=1, tokens=16)
+    pure = train(worker, tmp_path, precision="bfloat16", batch=1, tokens=16)
+    assert mixed.refusal is pure.refusal is None
+    assert mixed.losses != exact.losses and mixed.losses == pytest.approx(exact.losses, rel=LOSS_BOUNDS["bfloat16"])
+    assert mixed.memory.weights == exact.memory.weights
+    assert pure.memory.gradients == exact.memory.gradients // 2
+
+
+def test_too_little_memory_is_told_in_bytes_and_leaves_nothing(tmp_path: Path) -> None:
+    with Worker(Training.worker, tmp_path / "launch") as worker:
+        before = train(worker, tmp_path, arguments={"memory_bytes": 900_000_000})
+        resident = psutil.Process(worker.process.pid).memory_info().rss
+        found = r"OutOfMemoryError: out of memory: (\d+) bytes more were asked for beside \d+ bytes held"
+        with pytest.raises(WorkerError, match=found):
+            worker.ask(TRAIN, PATIENCE, plan=plan(batch=64, tokens=4096))
+        after = worker.ask(TRAIN, PATIENCE, plan=plan())
+        assert psutil.Process(worker.process.pid).memory_info().rss < resident + 50_000_000
+    assert after.losses == before.losses
+
+
+@pytest.mark.long
+def test_compiled_steps_are_those_of_float64(tmp_path: Path) -> None:
+    with Worker(Training.worker, tmp_path / "launch") as worker:
+        seen = train(worker, tmp_path, arguments={"compile": True})
+    assert seen.refusal is None and seen.flops is None
