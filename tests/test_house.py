@@ -95,7 +95,7 @@ def worker_modules(file: Path) -> tuple[str, ...] | None:
         return ()
     if name.endswith("_worker") or name == "vllm_probes":
         benches = ("engines.layer_bench", "engines.training_bench")
-        return ("engines.protocol", "engines.vllm_probes", "engines.vllm_plugins", *benches)
+        return ("engines.protocol", "engines.vllm_probes", "engines.vllm_plugins", "layers", *benches)
     return None
 
 

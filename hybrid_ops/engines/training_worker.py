@@ -107,6 +107,7 @@ class Running:
         from hybrid_ops.engines.training_bench.processes import Processes
         from hybrid_ops.engines.training_bench.reference import compare, reference_steps
         from hybrid_ops.engines.training_bench.trainer import Trainer
+        from hybrid_ops.layers.language_model import is_known
 
         self.plan, self.settings = plan, settings
         self.processes = Processes(folder, plan, settings) if settings.processes > 1 else None
@@ -114,13 +115,14 @@ class Running:
         try:
             self.trainer = Trainer(folder, plan, settings) if self.processes is None else self.processes.trainer
             model = self.trainer.model
-            weights = {name: one.detach().clone() for name, one in model.state_dict().items()} if plan.reference else {}
+            is_held = plan.reference and is_known(model.config)
+            weights = {name: one.detach().clone() for name, one in model.state_dict().items()} if is_held else {}
             steps = [self.trainer.step() for _ in range(plan.steps)]
             self.trajectory = [(step.loss, step.gradient_norm) for step in steps]
             self.memory: TrainingMemory = measure_memory(self.trainer)
             self.flops = self._count_flops()
             self.agreement = None
-            if plan.reference and all(math.isfinite(number) for step in self.trajectory for number in step):
+            if is_held and all(math.isfinite(number) for step in self.trajectory for number in step):
                 on_host = {name: one.cpu() for name, one in weights.items()}
                 self.agreement = compare(self.trajectory, reference_steps(model.config, on_host, plan), plan)
         except BaseException:

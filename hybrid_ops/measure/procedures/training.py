@@ -87,6 +87,8 @@ class TrainingSteps(Procedure):
         platform, own = case.spec.platform, _own(case)
         plan = workload_of(case, TrainingWorkload).plan(platform)
         seen = iteration.worker.ask(TRAIN, iteration.patience, plan=plan)
+        if plan["reference"] and seen.loss_error is None and seen.refusal is None:
+            iteration.note("the reference layers have not this architecture: its losses are held by the baseline alone")
         seconds = seen.forward_seconds + seen.backward_seconds + seen.optimizer_seconds
         tokens = own.batch * own.tokens
         values: dict[str, Value] = {
