@@ -21,9 +21,10 @@ def build(folder: Path, plan: Plan, settings: Settings) -> Any:
 
     options: dict[str, Any] = {
         "dtype": weights_type(plan),
-        "attn_implementation": settings.attention,
         "experts_implementation": settings.experts,
     }
+    if settings.attention is not None:
+        options["attn_implementation"] = settings.attention
     if any(folder.glob("*.safetensors")):
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
     else:

@@ -53,8 +53,8 @@ class Settings:
     device: str = "cpu"
     compile: bool = False
     gradient_checkpointing: bool = False
-    attention: str = "sdpa"
-    """transformers' `attn_implementation`."""
+    attention: str | None = None
+    """transformers' `attn_implementation`; its own choice when None (`sdpa`, where there is attention)."""
     experts: str = "eager"
     """Its `experts_implementation`, for mixtures of experts."""
     processes: int = 1
