@@ -88,11 +88,15 @@ def worker_modules(file: Path) -> tuple[str, ...] | None:
         return ("engines.vllm_plugins", "layers")
     if name == "layer_bench":
         return ("engines.layer_bench", "layers")
+    if name == "training_bench":
+        known = ("engines.training_bench", "engines.protocol", "engines.layer_bench", "layers")
+        return (*known, "engines.vllm_plugins.seeded_weights")
     if name == "vllm_needs":
         return ()
     if name.endswith("_worker") or name in ("vllm_probes", "vllm_scoring"):
-        own = ("engines.vllm_probes", "engines.vllm_scoring", "engines.vllm_plugins", "engines.layer_bench")
-        return ("engines.protocol", *own)
+        probes = ("engines.vllm_probes", "engines.vllm_scoring", "engines.vllm_plugins")
+        benches = ("engines.layer_bench", "engines.training_bench")
+        return ("engines.protocol", *probes, *benches, "layers")
     return None
 
 

@@ -377,6 +377,41 @@ class KernelRound:
 
 
 @dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes that training takes on its device."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """What the optimizer keeps of each weight."""
+    activations: int
+    """Most that forward and backward passes have at one time beside these."""
+    peak: int
+    """Most bytes at one time in a step."""
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """One optimizer step, and what is known of its plan since the first one."""
+
+    forward_seconds: float
+    backward_seconds: float
+    optimizer_seconds: float
+    """With the norm of the gradient and its clipping."""
+    losses: list[float | None]
+    """Of each step of the trajectory; null for one that is not finite."""
+    gradient_norms: list[float | None]
+    loss_error: float | None
+    """The largest relative distance of a loss from float64's; null where there was no comparison."""
+    gradient_norm_error: float | None
+    refusal: str | None
+    """Why the step's time must not count; null where everything agrees."""
+    flops: int | None
+    """Of a step of one process, as torch's counter sees them; null where it cannot see."""
+    memory: TrainingMemory
+
+
+@dataclass(frozen=True)
 class CommandResult:
     """A command that the worker ran beside its server."""
 
@@ -395,6 +430,7 @@ RUN = Operation("run", CommandResult)
 TIME_LAYER = Operation("time_layer", LayerRound)
 LLAMA_BENCH = Operation("llama_bench", LlamaBenchSample)
 TIME_KERNEL = Operation("time_kernel", KernelRound)
+TRAIN = Operation("train", TrainingSample)
 
 
 def serve(operations: dict[str, Callable[..., Any]]) -> None:

@@ -6,12 +6,13 @@ from hybrid_ops.engines.engine import Engine
 from hybrid_ops.engines.layers import Layers
 from hybrid_ops.engines.llama_bench import LlamaBench
 from hybrid_ops.engines.noop import Noop
+from hybrid_ops.engines.training import Training
 from hybrid_ops.engines.vllm_offline import VllmOffline
 from hybrid_ops.engines.vllm_server import VllmServer
 from hybrid_ops.errors import InputError
 from hybrid_ops.known import Known
 
-ENGINES: tuple[Engine, ...] = (VllmOffline(), VllmServer(), Layers(), LlamaBench(), Noop())
+ENGINES: tuple[Engine, ...] = (VllmOffline(), VllmServer(), Layers(), LlamaBench(), Training(), Noop())
 """The engines that ship with the suite."""
 
 KNOWN = Known("an engine", ENGINES)

@@ -155,10 +155,15 @@ def from_config(config: Any) -> LanguageModel:
     Raises:
         ValueError: the model type, or an option of it, is not implemented here; the message names it.
     """
-    if config.model_type not in _BUILDERS:
+    if not is_known(config):
         known = ", ".join(sorted(_BUILDERS))
         raise ValueError(f"config: model_type {config.model_type!r} is not one of {known}")
     return _BUILDERS[config.model_type](config).eval()
+
+
+def is_known(config: Any) -> bool:
+    """Whether `from_config` has the architecture of a transformers configuration."""
+    return config.model_type in _BUILDERS
 
 
 def _llama(config: Any) -> LanguageModel:

@@ -59,6 +59,9 @@ class Metric:
     """Whether a value is a list of token ids, which are compared one by one from the first."""
     is_bounded: bool = False
     """Whether each value comes with the bound that it is held against, so that no baseline is needed."""
+    rounding: float = 0.0
+    """For an exact number, or a text of numbers: how far two values may lie apart, relative to the greater, and still
+    be the same. Rounding differs between processors and kernels; a wrong kernel differs by more."""
 
 
 def rate(name: str, description: str, unit: str = "tok/s") -> Metric:

@@ -28,10 +28,13 @@ BUDGET_SECONDS = {
     "hybrid-attention": 240.0,
     "kernels": 180.0,
     "llama-bench": 240.0,
+    "training": 150.0,
     "standard": 1800.0,
     "full": 7200.0,
 }
 """What a run of each suite may last before undecided cells are no longer launched again."""
+ARMS_BUDGET_SECONDS = {"training": 1800.0}
+"""The same of two arms, where pairs take longer: ten processes of the five small models for each pair."""
 DOWNLOAD, DOWNLOAD_SECONDS = "download", 4 * 3600.0
 
 
@@ -71,6 +74,7 @@ def run_options(config: pytest.Config) -> RunOptions:
     if option.perf_inject:
         environment["HYBRID_OPS_INJECT"] = str(share(option.perf_inject, "--perf-inject"))
     budget = option.perf_budget
+    budgets = BUDGET_SECONDS | (ARMS_BUDGET_SECONDS if option.perf_ab or option.perf_aa else {})
     stages = stage_deadlines(option.perf_stage_deadline)
     url = server_base(option.perf_server)
     return RunOptions(
@@ -80,7 +84,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         update=option.update_baselines,
         update_adds=option.add_to_baselines,
         most_launches=option.perf_launches,
-        budget_seconds=seconds(budget, "--perf-budget") if budget else BUDGET_SECONDS.get(option.perf_suite, 1800.0),
+        budget_seconds=seconds(budget, "--perf-budget") if budget else budgets.get(option.perf_suite, 1800.0),
         deadline_seconds=seconds(option.perf_deadline, "--perf-deadline"),
         download_seconds=stages.pop(DOWNLOAD),
         stage_seconds=stages,

@@ -255,6 +255,7 @@ def judge_pairs(
                 launch_noise=noise.get(cell.id),
                 bounds=second.bounds,
                 is_tokens=cell.metric.is_tokens,
+                rounding=cell.metric.rounding,
             )
         )
     results = []
@@ -288,7 +289,12 @@ def _evidence(
 ) -> Evidence:
     metric = cell.metric
     evidence = Evidence(
-        metric.kind, metric.direction, tuple(seen.values), bounds=seen.bounds, is_tokens=metric.is_tokens
+        metric.kind,
+        metric.direction,
+        tuple(seen.values),
+        bounds=seen.bounds,
+        is_tokens=metric.is_tokens,
+        rounding=metric.rounding,
     )
     if known is None:
         return evidence

@@ -115,7 +115,7 @@ def _refusal(cell: Cell, result: CellResult) -> str | None:
     if result.verdict in (Verdict.FAILED_TO_RUN, Verdict.INVALID_ENVIRONMENT):
         return f"{result.verdict}: {result.reason}"
     if cell.metric.kind is Kind.EXACT:
-        if not result.launches or not are_alike(result.launches, cell.metric.is_tokens):
+        if not result.launches or not are_alike(result.launches, cell.metric.is_tokens, cell.metric.rounding):
             return f"an exact metric that differs between launches: {result.launches}"
         return None
     if len(result.launches) < LAUNCHES_OF_AN_UPDATE:

@@ -23,6 +23,7 @@ from hybrid_ops.report.rollout import RolloutTables
 from hybrid_ops.report.run_plots import Plots
 from hybrid_ops.report.serving import ServingTables
 from hybrid_ops.report.summary import write_summary
+from hybrid_ops.report.training import TrainingTables
 from hybrid_ops.report.updates import Updates
 from hybrid_ops.report.verdicts import Verdicts
 
@@ -35,6 +36,7 @@ REPORTS: tuple[Report, ...] = (
     LayerTables(),
     KernelTables(),
     LlamaBenchTables(),
+    TrainingTables(),
     EnergyTable(),
     PowerLimits(),
     PublishedBeside(),

@@ -98,10 +98,10 @@ class PerfRun:
 
     def _measure_peaks(self, cells: Sequence[Cell]) -> DevicePeaks | None:
         """The device's peaks, if a cell needs them."""
-        specs = [cell.case.spec for cell in cells if cell.metric.needs_peaks]
-        if not specs:
+        cases = [cell.case for cell in cells if cell.metric.needs_peaks]
+        if not cases:
             return None
-        dtypes = {spec.layer_stack().dtype for spec in specs}
+        dtypes = {case.procedure.arithmetic(case) for case in cases}
         with self._held(alike(self.device), "the device's peaks: ") as device:
             try:
                 return run_peaks(device, dtypes, self._recorded_peaks, self.options.update)

@@ -33,6 +33,10 @@ def tokens(*current: Value, baseline: tuple[Value, ...]) -> Evidence:
     return Evidence(Kind.EXACT, Direction.NONE, current, baseline, is_tokens=True)
 
 
+def rounded(*current: Value) -> Evidence:
+    return Evidence(Kind.EXACT, Direction.NONE, current, ("7.5 7.0",), rounding=0.01)
+
+
 SENTENCES = [
     (exact(), Ground.NOTHING_MEASURED, "No launch was measured."),
     (noisy(), Ground.NOTHING_MEASURED, "No launch was measured."),
@@ -66,6 +70,12 @@ SENTENCES = [
         tokens("6 7 9 4", baseline=("5 7 2 4",)),
         Ground.EXACTLY_DIFFERENT,
         "6 7 9 4 where the baseline has 5 7 2 4: an exact metric must not differ.",
+    ),
+    (rounded("7.5 7.07"), Ground.WITHIN_ROUNDING, "7.5 7.07: 9.9e-03 from the baseline, within the bound of 1.0e-02."),
+    (
+        rounded("7.5 6.3"),
+        Ground.EXACTLY_DIFFERENT,
+        "7.5 6.3 where the baseline has 7.5 7.0: 1.0e-01 apart, and the bound is 1.0e-02.",
     ),
     (exact(12, 13, 12), Ground.LAUNCHES_DISAGREE, "An exact metric, but the launches differ among themselves: 12, 13."),
     (

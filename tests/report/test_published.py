@@ -220,3 +220,17 @@ def test_a_run_is_shown_beside_what_was_published(measured: Path, tmp_path: Path
 
 def test_a_run_of_other_models_shows_nothing_published(measured: Path) -> None:
     assert PublishedBeside().section(read_results(measured)) is None
+
+
+def test_the_training_line_stands_beside_what_our_accounting_says_it_must_take() -> None:
+    document = DOCUMENTS["rtx_pro_6000_benchmarks"]
+    told = {
+        check.quantity: check.recomputed
+        for table, account in accounts("rtx_pro_6000_benchmarks", document)
+        if table.name.startswith("training")
+        for check in account.checks
+    }
+    assert told["weights and optimizer, float32 weights, bfloat16 arithmetic"] == "14.8 GB"
+    assert told["least at 1024 tokens, float32 weights, bfloat16 arithmetic"] == "96.9 GB"
+    assert told["most tokens a sequence, all in bfloat16"] == "968 to 1006"
+    assert told["most tokens in the time, sequences of 1024"] == "714 to 794 million"

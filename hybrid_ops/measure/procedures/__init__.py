@@ -20,6 +20,7 @@ from hybrid_ops.measure.procedures.procedure import Procedure
 from hybrid_ops.measure.procedures.rollout import Rollouts
 from hybrid_ops.measure.procedures.serving import Serving
 from hybrid_ops.measure.procedures.start_probe import StartProbes
+from hybrid_ops.measure.procedures.training import TrainingSteps
 from hybrid_ops.workloads.base import Definition
 from hybrid_ops.workloads.suites import SUITES_FILE, Suites, load_suites
 
@@ -36,6 +37,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     LlamaBenchTests(),
     WholeGenerations(),
     Kernels(),
+    TrainingSteps(),
 )
 """The procedures that ship with the suite."""
 

@@ -167,6 +167,10 @@ class Procedure(ABC):
         """What a claim about the case is about: the base of the comparison, and the input length in tokens."""
         return case.spec.model, 0
 
+    def arithmetic(self, case: Case) -> str:
+        """The data type of a case's arithmetic, for whose peak its utilisation is a share."""
+        return case.spec.layer_stack().dtype
+
     def exact_metrics(self, case: Case) -> Collection[str]:
         """The names of the metrics that must be the same in every iteration of a case."""
         return {metric.name for metric in self.metrics_of(case) if metric.kind is Kind.EXACT}

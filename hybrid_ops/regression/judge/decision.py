@@ -21,6 +21,8 @@ class Ground(StrEnum):
     EXACTLY_EQUAL = "exactly-equal"
     TOKENS_AGREE = "tokens-agree"
     """Generated tokens are not all the same, and begin alike."""
+    WITHIN_ROUNDING = "within-rounding"
+    """Numbers that differ by no more than rounding explains."""
     EXACTLY_DIFFERENT = "exactly-different"
     LAUNCHES_DISAGREE = "launches-disagree"
     """An exact metric differs between the launches."""
@@ -58,6 +60,7 @@ _VERDICTS = {
     Ground.MISSING_BASELINE: Verdict.MISSING_BASELINE,
     Ground.EXACTLY_EQUAL: Verdict.PASS,
     Ground.TOKENS_AGREE: Verdict.PASS,
+    Ground.WITHIN_ROUNDING: Verdict.PASS,
     Ground.EXACTLY_DIFFERENT: Verdict.CHANGED,
     Ground.LAUNCHES_DISAGREE: Verdict.CHANGED,
     Ground.BASELINE_DISAGREES: Verdict.CHANGED,

@@ -37,6 +37,8 @@ class Evidence:
     better, else at least that."""
     is_tokens: bool = False
     """Exact values that are token ids: they are alike if their generations begin alike."""
+    rounding: float = 0.0
+    """Exact values that are numbers: they are alike if they differ by no more than this, relative to the greater."""
 
     @property
     def baseline_sessions(self) -> int:
@@ -61,13 +63,27 @@ def is_exact_value(value: Value) -> bool:
     return value is not None and (not isinstance(value, float) or math.isfinite(value))
 
 
-def are_alike(values: Sequence[Value], is_tokens: bool) -> bool:
-    """Whether exact values are the same; of tokens, whether each generation begins with the same token in all of them.
+def are_alike(values: Sequence[Value], is_tokens: bool, rounding: float = 0.0) -> bool:
+    """Whether exact values are the same; of tokens, whether each generation begins with the same token in all of them;
+    of numbers with a bound, whether none is further from the first than it allows.
 
     Kernels that are chosen by timing round in different ways, and after one token that rounding has changed no other
     need be the same. A wrong kernel changes the first one too.
     """
-    return len(set(values)) <= 1 or (is_tokens and min(_leading(values[0], value) for value in values[1:]) > 0)
+    if len(set(values)) <= 1:
+        return True
+    if rounding > 0:
+        return all(distance(values[0], value) <= rounding for value in values[1:])
+    return is_tokens and min(_leading(values[0], value) for value in values[1:]) > 0
+
+
+def distance(one: Value, other: Value) -> float:
+    """The largest relative difference of two numbers, or of the numbers in two texts place by place; infinite where
+    the texts have not the same number of them."""
+    firsts, seconds = ([float(number) for number in str(value).split()] for value in (one, other))
+    if len(firsts) != len(seconds):
+        return math.inf
+    return max((abs(a - b) / max(abs(a), abs(b)) for a, b in zip(firsts, seconds) if a != b), default=0.0)
 
 
 def _leading(first: Value, second: Value) -> int:

@@ -58,15 +58,16 @@ def _exact(evidence: Evidence) -> Decision:
     if not evidence.baseline:
         return _settled(Ground.MISSING_BASELINE, evidence, value)
     baseline = evidence.baseline[0]
-    if not are_alike(evidence.current, evidence.is_tokens):
+    if not are_alike(evidence.current, evidence.is_tokens, evidence.rounding):
         ground = Ground.LAUNCHES_DISAGREE
-    elif not are_alike(evidence.baseline, evidence.is_tokens):
+    elif not are_alike(evidence.baseline, evidence.is_tokens, evidence.rounding):
         ground = Ground.BASELINE_DISAGREES
     elif len({*evidence.current, *evidence.baseline}) == 1:
         ground = Ground.EXACTLY_EQUAL
     else:
-        agree = are_alike([baseline, *evidence.current], evidence.is_tokens)
-        ground = Ground.TOKENS_AGREE if agree else Ground.EXACTLY_DIFFERENT
+        agree = are_alike([baseline, *evidence.current], evidence.is_tokens, evidence.rounding)
+        agreeing = Ground.WITHIN_ROUNDING if evidence.rounding > 0 else Ground.TOKENS_AGREE
+        ground = agreeing if agree else Ground.EXACTLY_DIFFERENT
     change = None
     if not isinstance(value, str) and not isinstance(baseline, str) and value is not None and baseline:
         change = value / baseline - 1

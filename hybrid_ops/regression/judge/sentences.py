@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 from hybrid_ops.measure.metrics import Kind
 from hybrid_ops.regression.judge.decision import Decision, Ground
-from hybrid_ops.regression.judge.evidence import Evidence, Value, is_exact_value, is_measurement, leading_tokens
+from hybrid_ops.regression.judge.evidence import (
+    Evidence,
+    Value,
+    distance,
+    is_exact_value,
+    is_measurement,
+    leading_tokens,
+)
 
 
 def sentence(decision: Decision, evidence: Evidence) -> str:
@@ -43,7 +50,20 @@ def _of_exact(decision: Decision, evidence: Evidence) -> str:
         case Ground.TOKENS_AGREE:
             agreeing = leading_tokens([*evidence.current, *evidence.baseline])
             return f"The first {agreeing} tokens are the baseline's; kernels chosen by timing may round otherwise."
+        case Ground.WITHIN_ROUNDING:
+            apart = _furthest(evidence)
+            return f"{decision.value}: {apart:.1e} from the baseline, within the bound of {evidence.rounding:.1e}."
+    if evidence.rounding > 0:
+        return (
+            f"{decision.value} where the baseline has {decision.baseline}: {_furthest(evidence):.1e} apart, and the "
+            f"bound is {evidence.rounding:.1e}."
+        )
     return f"{decision.value} where the baseline has {decision.baseline}: an exact metric must not differ."
+
+
+def _furthest(evidence: Evidence) -> float:
+    """How far the value that lies furthest from the baseline does."""
+    return max(distance(evidence.baseline[0], value) for value in evidence.current)
 
 
 def _first_without_value(values: Sequence[Value]) -> Value:

@@ -16,6 +16,7 @@ from hybrid_ops.report.published.accounting.generation import decode_steps, end_
 from hybrid_ops.report.published.accounting.quantised import llama_bench
 from hybrid_ops.report.published.accounting.rollout import rollout
 from hybrid_ops.report.published.accounting.serving import closed_loop, serving
+from hybrid_ops.report.published.accounting.training import training
 from hybrid_ops.report.published.document import PublishedDocument, PublishedTable
 
 ACCOUNTS: Mapping[str, Callable[[PublishedDocument, PublishedTable], Account]] = {
@@ -31,6 +32,7 @@ ACCOUNTS: Mapping[str, Callable[[PublishedDocument, PublishedTable], Account]] =
     "llama-bench": llama_bench,
     "attention": attention,
     "serving": serving,
+    "training": training,
 }
 
 
