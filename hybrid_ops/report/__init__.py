@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,14 +53,18 @@ KNOWN = Known("a report", REPORTS)
 """Those and the registered ones."""
 
 
-@dataclass(frozen=True)
+FAULTS_FILE = "report-faults.log"
+"""The tracebacks of reports that have a fault, in the run's folder."""
+
+
+@dataclass
 class Told:
     """What one report said of a run."""
 
     section: Section | None
     files: list[Path] = field(default_factory=list)
     problem: str | None = None
-    """Why its files are not there."""
+    """Why its files or its section are not there."""
 
 
 def register(report: Report) -> None:
@@ -66,19 +72,36 @@ def register(report: Report) -> None:
     KNOWN.register(report)
 
 
+def _told(report: Report, run: RunResults, folder: Path) -> Told:
+    """What one report says. Its own fault must not cost a night the verdicts that the others tell."""
+    told = Told(None)
+    try:
+        told.files = report.write(run, folder)
+    except (InputError, OSError) as error:
+        told.problem = f"{report.name}: no files: {error}"
+    except Exception as error:
+        told.problem = _fault(report, error, folder)
+    try:
+        told.section = report.section(run)
+    except Exception as error:
+        told.problem = _fault(report, error, folder)
+    return told
+
+
+def _fault(report: Report, error: Exception, folder: Path) -> str:
+    """A sentence on a report's fault. The traceback is kept in a file."""
+    path = folder / FAULTS_FILE
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))
+    return f"{report.name}: a fault of this report: {type(error).__name__}: {error} (please report it with {path})"
+
+
 def write_reports(run: RunResults, folder: Path) -> list[Told]:
     """Have every report write its files into the run's folder, then write the summary of their sections.
 
-    A report whose files cannot be written says why; the others go on.
+    A report whose files cannot be written, or that has a fault, says so; the others go on.
     """
-    told = []
-    for report in KNOWN:
-        try:
-            files = report.write(run, folder)
-        except (InputError, OSError) as error:
-            told.append(Told(report.section(run), problem=f"{report.name}: no files: {error}"))
-        else:
-            told.append(Told(report.section(run), files))
+    told = [_told(report, run, folder) for report in KNOWN]
     try:
         write_summary(run, [one.section for one in told if one.section is not None], folder)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,21 +59,26 @@ def _knee(loads: Sequence[MeasuredLoad]) -> MeasuredLoad | None:
     return None if best is None else loads[points.index(best)]
 
 
+def _at_once(load: MeasuredLoad) -> float:
+    """The most requests at once of a load; infinite where they are not limited."""
+    limit = load.load["max_concurrency"]
+    return math.inf if isinstance(limit, str) else float(limit)
+
+
 def _draw_loads(figure: Any, lines: Mapping[str, Sequence[MeasuredLoad]]) -> None:
-    concurrencies = sorted({load.load["max_concurrency"] for loads in lines.values() for load in loads})
+    # Evenly spaced, as the doubling loads of a sweep are on a logarithm; "unlimited" is the last.
+    sizes = sorted({_at_once(load) for loads in lines.values() for load in loads})
     for axis, (metric, (title, unit)) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
         for model, look in looks(list(lines)).items():
-            loads = sorted(lines[model], key=lambda load: load.load["max_concurrency"])
+            loads = sorted(lines[model], key=_at_once)
             known = [load for load in loads if metric in load.values]
-            places = [load.load["max_concurrency"] for load in known]
+            places = [sizes.index(_at_once(load)) for load in known]
             values = [load.values[metric] for load in known]
             axis.plot(places, values, look.marker, linestyle="-", color=look.color, label=model)
             if (best := _knee(loads)) in known:
                 at = known.index(best)
                 axis.plot(places[at], values[at], "o", markersize=16, markerfacecolor="none", color=look.color)
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(concurrencies, list(map(str, concurrencies)))
-        axis.minorticks_off()
+        axis.set_xticks(range(len(sizes)), ["unlimited" if math.isinf(size) else f"{size:.0f}" for size in sizes])
         axis.set_ylim(bottom=0)
         axis.set_title(title)
         axis.set_xlabel("requests at once")

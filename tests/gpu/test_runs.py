@@ -99,7 +99,7 @@ def test_a_missing_gpu_is_one_line_that_says_why(
     assert asked.errlines == ["ERROR: --perf-device cuda: no GPU: NVML shows no GPU on this machine", ""]
     required = suite.run(*ON_GPU)
     assert required.ret == 1
-    required.stdout.fnmatch_lines(
+    unwrapped(required).fnmatch_lines(
         ["*needs a GPU: NVML shows no GPU on this machine, and --perf-require-gpu was given*"]
     )
     cards.add("GPU-aaaa")

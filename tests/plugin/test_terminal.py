@@ -34,6 +34,7 @@ def test_own(generation_cell):
 @pytest.fixture
 def night(suite: Suite) -> Suite:
     """Two models with baselines of which one is now slower and differs, one that does not load, and its follower."""
+    suite.pytester._monkeypatch.setenv("COLUMNS", str(WIDTH))
     suite.add_model("steady")
     suite.add_model("slow")
     suite.run("--update-baselines")

@@ -52,10 +52,10 @@ def night() -> dict[str, Any]:
                  metric=f"kv_cache_bytes_per_sequence@{length}", direction="none")
             for length in LENGTHS
         ]  # fmt: skip
-        for concurrency in CONCURRENCIES:
-            case = f"{model}/chat-c{concurrency}"
+        for limit, concurrency in [*((size, size) for size in CONCURRENCIES), ("unlimited", 2 * CONCURRENCIES[-1])]:
+            case = f"{model}/chat-c{limit}"
             served = concurrency / (0.3 + 0.05 * concurrency * slow)
-            loads[case] = {"max_concurrency": concurrency, "request_rate": "unlimited", "sweep": "chat"}
+            loads[case] = {"max_concurrency": limit, "request_rate": "unlimited", "sweep": "chat"}
             cases[case] = {"request_throughput": served, "mean_e2el_ms": 1e3 * concurrency / served,
                            "mean_ttft_ms": 30 * slow * concurrency}  # fmt: skip
         if place == 0:

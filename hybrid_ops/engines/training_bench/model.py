@@ -32,7 +32,7 @@ def build(folder: Path, plan: Plan, settings: Settings) -> Any:
         model = transformers.AutoModelForCausalLM.from_config(config, **options)
         for name, parameter in model.named_parameters():
             module = model.get_submodule(name.rpartition(".")[0])
-            fill_parameter(name, module, parameter, seed=f"{plan.seed}:{name}")
+            fill_parameter(name, type(module).__name__, parameter, seed=f"{plan.seed}:{name}")
     model = model.to(settings.device, weights_type(plan)).train()
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

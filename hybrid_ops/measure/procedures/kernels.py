@@ -46,7 +46,7 @@ def _families(direction: str) -> tuple[Metric, ...]:
             "ratio",
             Kind.RATIO,
             Direction.HIGHER,
-            Scope.PLATFORM,
+            Scope.DEVICE_CLASS,
             f"FLOP/s of its {direction} pass over those of a product of matrices in the same round",
         ),
         Metric(

@@ -60,6 +60,7 @@ def test_memory_is_told_by_part(worker: Worker, tmp_path: Path) -> None:
     assert sgd.memory.optimizer == 0 and sgd.refusal is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["detached-gradient", "dropped-mask", "halved-learning-rate"])
 def test_a_planted_error_is_refused(tmp_path: Path, fault: str) -> None:
     with Worker(FAULTY, tmp_path / "launch", environment={"FAULT": fault}) as worker:
@@ -78,6 +79,7 @@ def test_bad_arguments_and_plans_are_named(worker: Worker, tmp_path: Path) -> No
         train(worker, tmp_path, arguments={"processes": 2}, batch=3)
 
 
+@pytest.mark.long
 def test_checkpointing_and_parts_change_no_loss_and_spare_activations(worker: Worker, tmp_path: Path) -> None:
     plain = train(worker, tmp_path, batch=4)
     spared = train(worker, tmp_path, arguments={"gradient_checkpointing": True}, batch=4)
@@ -90,6 +92,7 @@ def test_checkpointing_and_parts_change_no_loss_and_spare_activations(worker: Wo
     assert plain.flops < spared.flops < 4 / 3 * plain.flops + 1, "the forward pass of the layers is computed again"
 
 
+@pytest.mark.long
 def test_two_processes_have_the_losses_of_one_and_end_with_it(tmp_path: Path) -> None:
     with Worker(Training.worker, tmp_path / "launch") as worker:
         one = train(worker, tmp_path, batch=4)
@@ -109,6 +112,7 @@ def children(process: int) -> list[int]:
     return [child.pid for child in psutil.Process(process).children()]
 
 
+@pytest.mark.long
 def test_bfloat16_with_master_weights_agrees_within_its_bound(worker: Worker, tmp_path: Path) -> None:
     mixed = train(worker, tmp_path, precision="bfloat16-mixed", batch=1, tokens=16)
     exact = train(worker, tmp_path, batch=1, tokens=16)
@@ -119,6 +123,7 @@ def test_bfloat16_with_master_weights_agrees_within_its_bound(worker: Worker, tm
     assert pure.memory.gradients == exact.memory.gradients // 2
 
 
+@pytest.mark.long
 def test_too_little_memory_is_told_in_bytes_and_leaves_nothing(tmp_path: Path) -> None:
     with Worker(Training.worker, tmp_path / "launch") as worker:
         before = train(worker, tmp_path, arguments={"memory_bytes": 900_000_000})
