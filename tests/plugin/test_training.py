@@ -118,6 +118,6 @@ def test_the_recorded_trajectory_catches_planted_errors(training: Suite) -> None
 
 @pytest.mark.long
 def test_an_injected_slowness_is_found_by_two_arms(training: Suite) -> None:
-    result = training.run("--perf-ab", "--perf-inject=100%", "--perf-launches=4", "-k", "step_ms or loss_trajectory")
+    result = training.run("--perf-ab", "--perf-inject=100%", "--perf-launches=6", "-k", "step_ms or loss_trajectory")
     assert result.ret == 1
     assert training.verdicts() == {"tiny/tune-step_ms": "slower", "tiny/tune-loss_trajectory": "pass"}
