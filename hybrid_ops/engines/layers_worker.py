@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import importlib.metadata
 import math
 import os
 import time
@@ -21,6 +20,7 @@ from hybrid_ops.engines.layer_bench.agreement import Agreed, agree
 from hybrid_ops.engines.layer_bench.cases import KERNELS
 from hybrid_ops.engines.layer_bench.contender import PLATFORM_DTYPES
 from hybrid_ops.engines.layer_bench.kernels import COPY, COPY_BYTES, MATMUL, MATMUL_SIZE, Kernel
+from hybrid_ops.engines.layer_bench.packages import installed_versions
 from hybrid_ops.engines.layer_bench.shape import Shape, read_shape
 from hybrid_ops.engines.layer_bench.timing import time_round
 from hybrid_ops.engines.protocol import DeviceFacts, KernelPass, KernelRound, LayerRound, LoadFacts, MaskFacts, serve
@@ -68,7 +68,7 @@ class LayersWorker:
             cache=None,
             device=self._device_facts(),
             reference_kernels=[],
-            versions={"torch": torch.__version__, **_versions(PEERS)},
+            versions={"torch": torch.__version__, **installed_versions(PEERS)},
             server=None,
         )
 
@@ -148,15 +148,6 @@ def _delays(asked: dict[str, float]) -> dict[str, float]:
     if unknown := sorted(set(asked) - known):
         raise ValueError(f"slow: {', '.join(unknown)}: the contenders are {', '.join(sorted(known))}")
     return {**dict.fromkeys(known, float(os.environ.get(INJECT_VARIABLE, "0"))), **asked}
-
-
-def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
-    """The versions of those that are installed."""
-    found = {}
-    for name in distributions:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import math
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+from hybrid_ops.engines.layer_bench.packages import installed_versions
 from hybrid_ops.engines.protocol import DeviceFacts, LoadFacts, TrainingMemory, TrainingSample, serve
 from hybrid_ops.engines.training_bench.plan import Plan, Settings, check_share, read_settings
 
@@ -51,7 +51,7 @@ class TrainingWorker:
             cache=None,
             device=self._device_facts(),
             reference_kernels=[],
-            versions={"torch": torch.__version__, **_versions(PEERS)},
+            versions={"torch": torch.__version__, **installed_versions(PEERS)},
             server=None,
         )
 
@@ -163,15 +163,6 @@ class Running:
         with FlopCounterMode(display=False) as counter:
             self.trainer.step()
         return counter.get_total_flops()
-
-
-def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
-    """The versions of those that are installed."""
-    found = {}
-    for name in distributions:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def main() -> None:
