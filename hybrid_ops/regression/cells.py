@@ -166,6 +166,8 @@ class CellResult:
     """The operations that the engine ran on the suite's reference kernels. Times are then shown, but not judged."""
     bound: Value | None = None
     """What the value is held against, of a metric that needs no baseline."""
+    rounding: float = 0.0
+    """How far two values of an exact metric may lie apart and still be the same, relative to the greater."""
     engine: str | None = None
     """The name of the launches that measured it; None in results of releases that did not keep it."""
 
@@ -363,5 +365,6 @@ def _result(
         noise=judgement.noise,
         reference_kernels=list(seen.reference_kernels),
         bound=judgement.baseline if cell.metric.is_bounded else None,
+        rounding=cell.metric.rounding,
         engine=cell.case.spec.launch_name,
     )

@@ -96,6 +96,42 @@ def test_an_exact_metric_that_differs_has_changed(sides: Callable[..., Path], ca
     assert cell_of(comparison, "steady/brief", "output_tokens")["verdict"] == "changed"
 
 
+def exact(value: object, **more: object) -> Callable[[dict[str, Any]], None]:
+    """A change that gives one exact cell this value, and further fields."""
+
+    def change(document: dict[str, Any]) -> None:
+        for cell in document["cells"]:
+            if (cell["case"], cell["metric"]) == ("steady/brief", "output_tokens"):
+                cell |= {"value": value, "launches": [value], **more}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("fields", "before", "alike", "other"),
+    [
+        ({"bound": 0.5, "direction": "lower"}, 0.1, 0.4, 0.6),
+        ({"rounding": 1e-6}, "3.5 2.0", "3.5 2.0000001", "3.5 2.1"),
+        ({"metric": "leading_tokens"}, "4 5 6 / 7 8", "4 5 9 / 7 1", "1 5 6 / 7 8"),
+    ],
+    ids=["bound", "rounding", "tokens"],
+)
+def test_what_is_exact_within_limits(
+    sides: Callable[..., Path], capsys: Captured, fields: dict[str, Any], before: object, alike: object, other: object
+) -> None:
+    """As a run judges them: a value within its bound, or apart by rounding alone, has not changed."""
+    first = sides("a", exact(before, **fields))
+    same, different = compared(
+        capsys, first, sides("b", exact(alike, **fields)), sides("c", exact(other, **fields)), code=1
+    )
+    metric = fields.get("metric", "output_tokens")
+    told = [cell_of(one, "steady/brief", metric) for one in (same, different)]
+    assert [(cell["verdict"], cell["before"], cell["after"]) for cell in told] == [
+        ("pass", before, alike),
+        ("changed", before, other),
+    ]
+
+
 def test_definitions_missing_cells_and_versions(sides: Callable[..., Path], capsys: Captured) -> None:
     def change(document: dict[str, Any]) -> None:
         document["versions"]["vllm"] = "9.9"

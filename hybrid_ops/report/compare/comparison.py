@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hybrid_ops.measure.metrics import Kind
+from hybrid_ops.measure.procedures import find_metric
 from hybrid_ops.measure.values import Value
 from hybrid_ops.regression.history.differences import differences
 from hybrid_ops.regression.judge import Evidence, Judgement, Settings, judge_run
@@ -94,7 +95,7 @@ def compare(
         and after.cells[key].problem is None
     ]
     settings = Settings.for_platform(after.platform or "")
-    evidence = [_evidence(before.cells[key], after.cells[key], tolerance) for key in judged]
+    evidence = [_evidence(key[1], before.cells[key], after.cells[key], tolerance) for key in judged]
     judgements = judge_run(evidence, settings, budget_left=False)
     rows = [_row(key, before.cells[key], after.cells[key], told) for key, told in zip(judged, judgements)]
     return Comparison(
@@ -123,9 +124,18 @@ def _names(side: Side, other: Side, chosen: Callable[[Key], bool]) -> list[str]:
     return list(dict.fromkeys(f"{case} {metric}" if case in others else case for case, metric in missing))
 
 
-def _evidence(before: SideCell, after: SideCell, tolerance: float) -> Evidence:
-    allowed = 0.0 if after.kind is Kind.EXACT else tolerance
-    return Evidence(after.kind, after.direction, after.launches, before.launches, allowed)
+def _evidence(metric: str, before: SideCell, after: SideCell, tolerance: float) -> Evidence:
+    known = find_metric(metric)
+    return Evidence(
+        after.kind,
+        after.direction,
+        after.launches,
+        before.launches,
+        0.0 if after.kind is Kind.EXACT else tolerance,
+        bounds=() if after.bound is None else (after.bound,) * len(after.launches),
+        is_tokens=known is not None and known.is_tokens,
+        rounding=max(before.rounding, after.rounding),
+    )
 
 
 def _row(key: Key, before: SideCell, after: SideCell, told: Judgement) -> Row:
@@ -134,7 +144,7 @@ def _row(key: Key, before: SideCell, after: SideCell, told: Judgement) -> Row:
         *key,
         after.unit,
         after.kind,
-        told.baseline,
+        told.baseline if after.bound is None else before.launches[-1],
         told.value,
         None if told.change is None else 1 + told.change,
         interval,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.metrics import Direction, Kind
+from hybrid_ops.measure.procedures import find_metric
 from hybrid_ops.regression.cells import CellResult
 from hybrid_ops.regression.history.store import History, RunFacts
 from hybrid_ops.regression.results import RESULTS_FILE, read_results
@@ -67,18 +68,22 @@ def _is_bench(text: str) -> bool:
 def _side_cell(cell: CellResult, definition: str | None) -> SideCell:
     """A cell of a run, as one side of a comparison has it."""
     measured = cell.verdict.is_measured and bool(cell.launches)
+    # Each launch had a bound of its own. What is kept is the bound of the launch whose value speaks for all.
+    launches = cell.launches if cell.bound is None or cell.value is None else [cell.value]
     return SideCell(
         cell.unit,
         Kind(cell.kind),
         Direction(cell.direction),
-        tuple(cell.launches) if measured else (),
+        tuple(launches) if measured else (),
         definition,
         None if measured else f"{cell.verdict.value}: {cell.reason}",
+        cell.bound,
+        cell.rounding,
     )
 
 
 def read_stored(source: str, store: Path) -> Side | None:
-    """A run of the history by its name. It keeps one value a cell, not those of the launches, and no definition."""
+    """A run of the history by its name. It keeps one value a cell: no values of launches, no definition, no bound."""
     if Path(source).exists() or not store.is_file():
         return None
     with History(store) as history:
@@ -88,13 +93,16 @@ def read_stored(source: str, store: Path) -> Side | None:
         value = point.text if point.value is None else point.value
         if series.kind == Kind.EXACT and isinstance(value, float) and value.is_integer():
             value = int(value)  # SQLite has them all as floating-point numbers
+        problem = point.verdict if value is None else None
+        if (metric := find_metric(series.metric)) is not None and metric.is_bounded:
+            problem = "the history keeps no bound of it: compare the run's folder"
         cells[series.case, series.metric] = SideCell(
             series.unit,
             Kind(series.kind),
             Direction(series.direction),
             () if value is None else (value,),
             None,
-            point.verdict if value is None else None,
+            problem,
         )
     return Side(source, found[0][0].device, found[0][0].device.partition("-")[0], facts, cells)
 

@@ -26,6 +26,10 @@ class SideCell:
     """Hash of what was measured; None where it is not kept."""
     problem: str | None = None
     """Why there is no value."""
+    bound: Value | None = None
+    """What a value is held against, of a metric that needs no other side."""
+    rounding: float = 0.0
+    """How far two exact values may lie apart and still be the same, relative to the greater."""
 
 
 @dataclass(frozen=True)
