@@ -12,6 +12,7 @@ import pytest
 
 from hybrid_ops.engines.devices.leases import LOCKS
 from hybrid_ops.yaml_files import round_trip_yaml
+from tests.plugin.forked import PARENT
 
 WORKLOADS = """
 schema_version: 1
@@ -88,7 +89,7 @@ class Suite:
         ]
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        return self.pytester.runpytest_subprocess(*self.arguments, "--junitxml=junit.xml", *arguments)
+        return PARENT.run(self.root, *self.arguments, "--junitxml=junit.xml", *arguments)
 
     def results(self) -> dict[str, Any]:
         """`results.json` of the latest run."""
