@@ -74,6 +74,8 @@ class ModelEntry(StrictModel):
     positions has no limit of its own."""
     suites: tuple[str, ...] | None = Field(default=None, strict=False)
     """The suites that it belongs to; all when absent."""
+    not_in_suites: tuple[str, ...] = Field(default=(), strict=False)
+    """The suites that it is left out of."""
     reference: str | None = None
     """The full-attention model of the same size that ratio metrics compare it with."""
     expected_failures: tuple[ExpectedFailure, ...] = Field(default=(), strict=False)
@@ -85,6 +87,10 @@ class ModelEntry(StrictModel):
         if self.config is None and self.gguf is None:
             raise ValueError("config: the model's config.json; only a model with gguf: FILE does without")
         return self
+
+    def belongs_to(self, suite: str) -> bool:
+        """Whether a suite measures it."""
+        return suite not in self.not_in_suites and (self.suites is None or suite in self.suites)
 
     @property
     def config_path(self) -> Path:

@@ -28,6 +28,7 @@ from hybrid_ops.plugin.settings import others_than, run_options, suite_options
 from hybrid_ops.plugin.state import (
     DESELECTED,
     FOLDER,
+    PLAN,
     PROGRESS,
     RUN,
     TOLD,
@@ -105,10 +106,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reasons.append(f"{len(without_gpu)} GPU tests not run: {_no_gpu()} (-m gpu shows them)")
     if empty and not wanted:
         reasons.append(f"the suite {config.option.perf_suite} has no such workloads; --perf-suite names another")
+    reasons += _left_out(config)
     config.stash[DESELECTED] = "; ".join(reasons)
     if len(wanted) < len(items):
         config.hook.pytest_deselected(items=[*others, *without_gpu])
         items[:] = wanted
+
+
+def _left_out(config: pytest.Config) -> list[str]:
+    """Of each model that `-k` names and the suite leaves out, which suite has it."""
+    if PLAN not in config.stash:
+        return []
+    suite, named = config.option.perf_suite, re.findall(r"[a-z0-9][a-z0-9._-]*", config.option.keyword)
+    left_out = config.stash[PLAN].left_out(dict.fromkeys(named))
+    return [
+        f"the suite {suite} leaves out {model}" + (f"; --perf-suite {' or '.join(others)} has it" if others else "")
+        for model, others in left_out.items()
+    ]
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -23,6 +23,8 @@ DESELECTED = pytest.StashKey[str]()
 """Why testcases are not run, in a sentence."""
 TOLD = pytest.StashKey[list[Told]]()
 """What the reports said at the end."""
+PLAN = pytest.StashKey[SuitePlan]()
+"""What the command line asks for, once a testcase needs it."""
 _CELLS = pytest.StashKey[list[Cell]]()
 
 
@@ -30,7 +32,8 @@ def cells_of(config: pytest.Config) -> list[Cell]:
     """Every cell of the suite that the command line names, made at first use. Raises pytest.UsageError."""
     if _CELLS not in config.stash:
         try:
-            config.stash[_CELLS] = SuitePlan(suite_options(config)).cells()
+            config.stash[PLAN] = SuitePlan(suite_options(config))
+            config.stash[_CELLS] = config.stash[PLAN].cells()
         except InputError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[_CELLS]

@@ -35,7 +35,7 @@ DEVICE_ARGUMENTS = {
     "cpu": ["--perf-device=cpu"],
     "cuda": ["--perf-require-gpu", "-m", "gpu"],
 }
-DEVICE_SUITES = {"cpu": "quick", "cuda": "full"}
+DEVICE_SUITES = {"cpu": "standard", "cuda": "full"}
 SERVING_LOAD = "serving-random"
 WORSE = (Verdict.SLOWER, Verdict.CHANGED, Verdict.UNEXPECTED_SUCCESS)
 MOST_NAMES = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -58,7 +58,7 @@ class SuitePlan:
         cells = []
         changed: set[str] = set()
         for model, entry in self.zoo.items():
-            if entry.suites is not None and self.options.suite not in entry.suites:
+            if not entry.belongs_to(self.options.suite):
                 continue
             for listed in self.suites.suites[self.options.suite]:
                 for case in self._cases(model, listed):
@@ -70,6 +70,16 @@ class SuitePlan:
             )
         guards = {cell.case.spec.launch_name: cell.case for cell in cells if cell.case.procedure.guards}
         return [replace(cell, guard=_guard_of(cell, guards)) for cell in cells]
+
+    def left_out(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Those of these models that the suite leaves out, each with the suites that ask the same of it."""
+        suites, suite = self.suites.suites, self.options.suite
+        alike = [other for other, entries in suites.items() if not set(suites[suite]).isdisjoint(entries)]
+        return {
+            name: [other for other in alike if self.zoo[name].belongs_to(other)]
+            for name in names
+            if name in self.zoo and not self.zoo[name].belongs_to(suite)
+        }
 
     def _cells_of(self, case: Case, listed: str) -> list[Cell]:
         """The cells of a case: those of its metrics that its engine can give and its device has."""
