@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from hybrid_ops.engines.devices import shortage
 from hybrid_ops.engines.engine import Engine
 from hybrid_ops.errors import InputError
 from hybrid_ops.models.families import read_model
@@ -40,6 +42,9 @@ class EngineSpec:
     """Memory of each device that it is launched on; None where it is not known or not the device's own."""
     power_limit_watts: int | None = None
     """The power limit that its GPU holds in each launch; as it is when None."""
+    cores: int | None = None
+    """How many cores of a CPU each of its ranks is bound to; None: all share the whole machine. It is no part of what
+    defines a measurement, but of the device class."""
 
     @property
     def name(self) -> str:
@@ -67,6 +72,19 @@ class EngineSpec:
         """The same spec with further arguments that only fit it to its platform."""
         return replace(self, sizing={**self.sizing, **sizing})
 
+    @cached_property
+    def ranks(self) -> int:
+        """The processes that share one copy of the model: tensor × pipeline × data parallel."""
+        sizes = [self.engine_arguments.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline", "data")]
+        return math.prod(size for size in sizes if isinstance(size, int))
+
+    @property
+    def device_count(self) -> int | None:
+        """How many devices a launch has: GPUs, or cores of a CPU. None: what it has by default (`devices.placed`)."""
+        if self.platform == "cpu":
+            return None if self.cores is None else self.cores * self.ranks
+        return self.ranks if self.platform == "cuda" else None
+
     @property
     def revision(self) -> str | None:
         """The commit of the weights on the hub; None for weights that are not from there."""
@@ -83,8 +101,9 @@ class EngineSpec:
 
     @cached_property
     def misfit(self) -> str | None:
-        """Why the model does not fit the device, or None."""
-        return self.engine.misfit(self)
+        """Why the model does not fit the devices of this machine, or None."""
+        lacking = shortage(self.platform, self.device_count)
+        return self.engine.misfit(self) if lacking is None else f"{self.name} does not fit: {lacking}"
 
     def model_config(self) -> dict[str, Any]:
         """The model's Hugging Face configuration, as the launch has it. Raises InputError."""

@@ -74,7 +74,8 @@ class Launch:
     @property
     def variables(self) -> dict[str, str | None]:
         """All variables that are set for the engine."""
-        return {**self.device.environment, **self.spec.environment, **self.environment}
+        ranks = self.spec.ranks
+        return {**self.device.rank_environment(ranks), **self.spec.environment, **self.environment}
 
 
 def run_launch(
@@ -151,7 +152,8 @@ class _Together:
                 for index, launch in enumerate(self.launches):
                     failing = index
                     engine = launch.spec.engine
-                    worker = start(engine.worker, launch.folder, launch.interpreter, launch.variables)
+                    cores = launch.device.cores
+                    worker = start(engine.worker, launch.folder, launch.interpreter, launch.variables, cores)
                     worker.engine = engine.name
                     self.workers.append(stack.enter_context(worker))
                 for index, launch in enumerate(self.launches):

@@ -132,7 +132,7 @@ class SuitePlan:
             entry=self.zoo[model],
             name=name,
             definition=definition,
-            spec=partial(self._spec, model, engine, configuration_name, configuration.arguments, definition),
+            spec=partial(self._spec, model, engine, configuration_name, configuration, definition),
             data_folder=self.options.data_folder,
             prompt_texts=self._prompts,
         )
@@ -170,7 +170,7 @@ class SuitePlan:
         model: str,
         engine: Engine,
         configuration_name: str,
-        configuration_arguments: Mapping[str, Any],
+        configuration: Configuration,
         definition: Definition,
         arguments: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
@@ -185,10 +185,11 @@ class SuitePlan:
             where if self.running is None else "server",
             engine,
             configuration_name,
-            {**configuration_arguments, **(arguments or {}), **self.overrides.arguments},
+            {**configuration.arguments, **(arguments or {}), **self.overrides.arguments},
             weights=self._weights(entry, engine),
             environment=environment or {},
             memory_bytes=device_memory(where) if self.running is None else None,
+            cores=self.overrides.cores or configuration.cores,
         )
         changes = self.overrides.config_changes(spec.model_config(), definition.has_base_model)
         if changes and spec.weights != "seeded":

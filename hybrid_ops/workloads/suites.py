@@ -29,6 +29,8 @@ class Configuration(StrictModel):
     arguments: dict[str, Any] = {}
     models: list[str] | None = None
     """The models of the zoo that are launched so; all when absent."""
+    cores: int | None = Field(default=None, gt=0)
+    """How many cores each rank of an engine on a CPU is bound to; when absent all share the whole machine."""
 
 
 @dataclass(frozen=True)
