@@ -10,7 +10,7 @@ dead by its arguments:
     window            most tokens of a request that its cache keeps (all of them)
     reference_kernels names of operations that it says to run on reference kernels (none)
     meets             {"folder": PATH, "engines": N}: loading lasts until so many engines load with the same folder
-    crowded           {"file": PATH, "factor": F}: a step takes F times as long while another that names the file works
+    crowded           {"folder": PATH, "factor": F}: a step takes F times as long while another with the folder works
     fail              {"on": "load" | "generate" | "score", "how": "raise" | "hang" | "die", "message": str}
 """
 
@@ -177,13 +177,12 @@ class NoopWorker:
         if (crowded := self.arguments.get("crowded")) is None:
             yield 1.0
             return
-        with Path(crowded["file"]).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield crowded["factor"]
-                return
-            yield 1.0
+        own = Path(crowded["folder"], str(os.getpid()))
+        own.parent.mkdir(parents=True, exist_ok=True)
+        with own.open("a") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX)
+            others = (path for path in own.parent.iterdir() if path != own)
+            yield crowded["factor"] if any(map(_is_marked, others)) else 1.0
 
     def _fail_if_told(self, operation: str) -> None:
         fail = self.arguments.get("fail", {})
@@ -196,6 +195,16 @@ class NoopWorker:
             os.kill(os.getpid(), signal.SIGKILL)
         while True:
             time.sleep(3600)
+
+
+def _is_marked(path: Path) -> bool:
+    """Whether another engine, whose file it is, works now."""
+    with path.open("a") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def main() -> None:

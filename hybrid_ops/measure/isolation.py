@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hybrid_ops.errors import InputError
+from hybrid_ops.measure.store import write_json
 
 ISOLATION_FILE = "isolation.json"
 """Beside the baselines of the device class that was looked at."""
@@ -28,3 +31,8 @@ def _is_undisturbed(path: Path) -> bool:
     if found != ISOLATION_SCHEMA_VERSION:
         raise InputError(f"{path}: schema: this release reads {ISOLATION_SCHEMA_VERSION}, not {found!r}")
     return verdict is True
+
+
+def write_isolation(path: Path, is_undisturbed: bool, details: Mapping[str, Any]) -> None:
+    """Write what was found, for the runs that follow."""
+    write_json(path, {"schema": ISOLATION_SCHEMA_VERSION, "undisturbed": is_undisturbed, **details})

@@ -5,7 +5,15 @@ from __future__ import annotations
 from hybrid_ops.engines.devices.device import Device, cpu, server
 from hybrid_ops.engines.devices.gpus import gpus, why_no_gpu
 from hybrid_ops.engines.devices.leases import lease
-from hybrid_ops.engines.devices.placement import alike, devices, most_at_once, placed, placed_class, shortage
+from hybrid_ops.engines.devices.placement import (
+    alike,
+    devices,
+    most_at_once,
+    placed,
+    placed_beside,
+    placed_class,
+    shortage,
+)
 
 __all__ = [
     "Device",
@@ -16,6 +24,7 @@ __all__ = [
     "lease",
     "most_at_once",
     "placed",
+    "placed_beside",
     "placed_class",
     "server",
     "shortage",

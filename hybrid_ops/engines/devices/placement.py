@@ -15,6 +15,7 @@ from dataclasses import replace
 from hybrid_ops.engines.devices.device import Device, cpu, cpu_cores
 from hybrid_ops.engines.devices.gpus import gpus
 from hybrid_ops.engines.devices.leases import lease
+from hybrid_ops.errors import InputError
 
 
 def devices(platform: str) -> tuple[Device, ...]:
@@ -93,3 +94,21 @@ def placed(
     wanted = 1 if count is None else count
     with lease(units, len(units) if everything else wanted, tell) as held:
         yield joined(device, held[:wanted], count)
+
+
+@contextlib.contextmanager
+def placed_beside(
+    device: Device, count: int | None, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[list[Device]]:
+    """Lease all devices like `device`, for as many launches of `count` of them as there is room for side by side.
+
+    Raises InputError where that is not two.
+    """
+    units, wanted = alike(device), 1 if count is None else count
+    if most_at_once(device, count) < 2:
+        kind = "cores" if device.platform == "cpu" else f"devices of {device.device_class}"
+        raise InputError(f"two engines of {wanted} {kind} each do not fit: this machine has {len(units)}")
+    with lease(units, len(units), tell) as held:
+        yield [
+            joined(device, held[first : first + wanted], count) for first in range(0, len(held) - wanted + 1, wanted)
+        ]
