@@ -45,6 +45,8 @@ class EngineSpec:
     cores: int | None = None
     """How many cores of a CPU each of its ranks is bound to; None: all share the whole machine. It is no part of what
     defines a measurement, but of the device class."""
+    replicas: int = 1
+    """How many engines answer a batch together, each on devices of its own."""
 
     @property
     def name(self) -> str:
@@ -82,8 +84,18 @@ class EngineSpec:
     def device_count(self) -> int | None:
         """How many devices a launch has: GPUs, or cores of a CPU. None: what it has by default (`devices.placed`)."""
         if self.platform == "cpu":
-            return None if self.cores is None else self.cores * self.ranks
-        return self.ranks if self.platform == "cuda" else None
+            is_whole = self.cores is None and self.replicas == 1
+            return None if is_whole else (self.cores or 1) * self.ranks * self.replicas
+        return self.ranks * self.replicas if self.platform == "cuda" else None
+
+    @property
+    def placement(self) -> str:
+        """How its engines are placed, in words; empty for one engine of one rank."""
+        told = [f"{self.replicas} engines"] if self.replicas > 1 else []
+        told += [f"{self.ranks} ranks{' each' if told else ''}"] if self.ranks > 1 else []
+        if told and self.platform == "cpu" and self.device_count is not None:
+            told.append(f"{self.device_count} cores in all")
+        return ", ".join(told)
 
     @property
     def revision(self) -> str | None:
@@ -129,6 +141,7 @@ class EngineSpec:
         anywhere = replace(self, memory_bytes=None)
         arguments = self.engine.portable_arguments(self) if portable else self.engine.arguments(anywhere)
         limit = [] if self.power_limit_watts is None else [f"{self.power_limit_watts} W"]
+        replicas = [f"{self.replicas} replicas"] if self.replicas > 1 else []
         return [
             self.engine.name,
             json.dumps(self.model_config(), sort_keys=True),
@@ -136,6 +149,7 @@ class EngineSpec:
             self.weights if self.revision is None else f"{self.weights} {self.entry.hub}@{self.revision}",
             *self.engine.definition(self),
             *limit,
+            *replicas,
         ]
 
     def expected_failure(self) -> ExpectedFailure | None:

@@ -134,12 +134,20 @@ class Worker:
 
         Raises WorkerError with the engine's own reason.
         """
+        self.send(operation, **arguments)
+        return self.receive(operation, deadline_seconds)
+
+    def send(self, operation: str, **arguments: Any) -> None:
+        """Ask for one operation, whose answer `receive` waits for. Raises WorkerError for a dead worker."""
         line = json.dumps({"operation": operation, "arguments": arguments}).encode() + b"\n"
         try:
             while line:
                 line = line[os.write(self._requests, line) :]
         except BrokenPipeError:
             raise self._died(f"'{operation}'") from None
+
+    def receive(self, operation: str, deadline_seconds: float) -> Any:
+        """The answer to the operation that was sent. Raises WorkerError as `request` does."""
         reply = self._reply(operation, deadline_seconds)
         if "error" in reply:
             error = reply["error"]

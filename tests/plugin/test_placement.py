@@ -79,6 +79,49 @@ def test_times_of_an_engine_on_one_core_have_baselines_of_their_own(suite: Suite
     assert suite.verdicts()["one/brief-output_throughput"] == "pass"
 
 
+ROLLOUTS = """
+schema_version: 1
+workloads:
+  brief: {description: a few tokens, prompt_tokens: 8, generation_tokens: 4}
+rollouts:
+  rollout: {description: a batch, prompt_tokens: 8, generation_tokens: [4], num_prompts: 4, samples: 2}
+probes:
+  cache: {kind: cache, description: blocks, lengths: [16]}
+configurations:
+  pair: {cores: 1, replicas: 2}
+  ranks: {cores: 1, arguments: {tensor_parallel_size: 2}}
+suites:
+  quick: [rollout@pair, rollout@ranks, rollout, cache@pair]
+"""
+
+
+def test_replicas_and_ranks_stand_side_by_side_in_the_rollout_table(suite: Suite) -> None:
+    (suite.root / "workloads.yaml").write_text(ROLLOUTS)
+    suite.add_model("solo")
+    run = suite.run("--perf-launches=1", "-k", "solo")
+    assert run.ret == 0, run.stdout.str()
+    every = len(os.sched_getaffinity(0))
+    unwrapped(run).fnmatch_lines_random(
+        [
+            "### solo@rollout-pair: 4 prompts * × 2 samples, drawn tokens, on 2 engines, 2 cores in all",
+            "### solo@rollout-ranks: * drawn tokens, on 2 ranks, 2 cores in all",
+            "### solo@rollout: 4 prompts of at most 8 tokens × 2 samples, drawn tokens",
+        ]
+    )
+    found = {launch["engine"]: launch for launch in launches(suite)}
+    assert set(found) == {"solo@rollout-pair", "solo@rollout-ranks", "solo@rollout"}, "a probe asks one engine"
+    two = placed_class(cpu().device_class, "cpu", 2)
+    assert {name: launch["device"]["device_class"] for name, launch in found.items()} == {
+        "solo@rollout-pair": two,
+        "solo@rollout-ranks": two,
+        "solo@rollout": cpu().device_class,
+    }
+    assert two.endswith(f"-2of{every}c")
+    bound = found["solo@rollout-ranks"]["environment"]["VLLM_CPU_OMP_THREADS_BIND"]
+    assert len(set(bound.split("|"))) == 2, "each rank has a core of its own"
+    assert found["solo@rollout-pair"]["facts"]["model_bytes"] == 2 * found["solo@rollout"]["facts"]["model_bytes"]
+
+
 def test_a_configuration_asks_for_cores_and_too_many_are_skipped_with_both_numbers(suite: Suite) -> None:
     text = (suite.root / "workloads.yaml").read_text()
     there = len(os.sched_getaffinity(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_ops.engines.devices.device import Device, cpu, server
+from hybrid_ops.engines.devices.device import Device, cpu, divided, server
 from hybrid_ops.engines.devices.gpus import gpus, why_no_gpu
 from hybrid_ops.engines.devices.leases import lease
 from hybrid_ops.engines.devices.placement import (
@@ -20,6 +20,7 @@ __all__ = [
     "alike",
     "cpu",
     "devices",
+    "divided",
     "gpus",
     "lease",
     "most_at_once",

@@ -64,6 +64,17 @@ class Device:
         return variables if ranks == 1 else variables | {BIND: _bindings(every, ranks)}
 
 
+def divided(device: Device, parts: int) -> list[Device]:
+    """A device that was leased for several engines, as each of them has it."""
+    each = max(len(device.cores), len(device.members)) // parts
+    if parts == 1 or each == 0:
+        return [device] * parts
+    shares = [slice(part * each, (part + 1) * each) for part in range(parts)]
+    if device.cores:
+        return [replace(device, cores=device.cores[share]) for share in shares]
+    return [replace(device, members=device.members[share]) for share in shares]
+
+
 def _bindings(cores: Sequence[int], ranks: int) -> str:
     """vLLM's list of cores by rank, such as `0,1|2,3`: as many for each, and none for two."""
     each = max(1, len(cores) // ranks)
