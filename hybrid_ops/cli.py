@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from hybrid_ops import __version__
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure import overhead_command
+from hybrid_ops.measure import isolation_command, overhead_command
 from hybrid_ops.models import capacity_command, cost_command
 from hybrid_ops.regression.history import command as history_command
 from hybrid_ops.report import comment_command, log_command, notify_command, plot_command
@@ -35,6 +35,7 @@ COMMANDS = (
     gpu_command,
     history_command,
     import_command,
+    isolation_command,
     log_command,
     night_command,
     notify_command,

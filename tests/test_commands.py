@@ -175,6 +175,7 @@ BAD_INPUT = [
     (["history", "cost"], "perf_results/history.sqlite: no history is there"),
     (["history", "changes", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["night", "--device", "cpu", "--store", "bad.json"], "bad.json: not a history that can be used: "),
+    (["isolation", "llama-9t"], "no model is named 'llama-9t'; the zoo has "),
     (["notify", "--dry-run"], "perf_results/history.sqlite: no history is there"),
     (["notify", "--dry-run", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["plot", "bad.json"], "bad.json: not the results.json of a run"),

@@ -9,11 +9,15 @@ dead by its arguments:
     real_time         take as long as it says (false)
     window            most tokens of a request that its cache keeps (all of them)
     reference_kernels names of operations that it says to run on reference kernels (none)
+    meets             {"folder": PATH, "engines": N}: loading lasts until so many engines load with the same folder
+    crowded           {"folder": PATH, "factor": F}: a step takes F times as long while another with the folder works
     fail              {"on": "load" | "generate" | "score", "how": "raise" | "hang" | "die", "message": str}
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -21,6 +25,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +73,7 @@ class NoopWorker:
             slowdown *= 3
         self.step_seconds = arguments.get("step_ms", 2.0) / 1e3 * speed * slowdown
         self._fail_if_told("load")
+        self._meet()
         return LoadFacts(
             load_seconds=0.0,
             model_bytes=MODEL_BYTES,
@@ -97,7 +103,13 @@ class NoopWorker:
         samples: int = 1,
     ) -> GenerationSample:
         self._fail_if_told("generate")
-        arrivals = [self.step_seconds * (step + 1) for step in range(generation_tokens)]
+        with self._beside() as factor:
+            return self._generated(prompts, generation_tokens, samples, self.step_seconds * factor)
+
+    def _generated(
+        self, prompts: list[list[int]], generation_tokens: int, samples: int, step_seconds: float
+    ) -> GenerationSample:
+        arrivals = [step_seconds * (step + 1) for step in range(generation_tokens)]
         tokens = min(generation_tokens + len(prompts[0]), self.arguments.get("window", math.inf))
         if self.arguments.get("real_time"):
             time.sleep(arrivals[-1])
@@ -107,7 +119,7 @@ class NoopWorker:
             prompt_tokens=sum(map(len, prompts)),
             cached_tokens=0,
             requests=[GeneratedRequest(arrivals) for _ in range(generations)],
-            steps=[(self.step_seconds, generations) for _ in arrivals],
+            steps=[(step_seconds, generations) for _ in arrivals],
             model_steps=generation_tokens,
             output_hash=hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
             leading_tokens=[prompt[:LEADING_TOKENS] for prompt in prompts],
@@ -149,6 +161,29 @@ class NoopWorker:
         scored = [ScoredText([-1.0] * (len(text) - 1), text[1:]) for text in texts]
         return ScoreSample(scored, paths, cached_tokens=None, are_logits=False, weights=None)
 
+    def _meet(self) -> None:
+        """Wait until the other engines are there: they must live at once, or none of them loads."""
+        if (meets := self.arguments.get("meets")) is None:
+            return
+        folder = Path(meets["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(os.getpid())).touch()
+        while len(list(folder.iterdir())) < meets["engines"]:
+            time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def _beside(self) -> Iterator[float]:
+        """How many times as long a step takes, by whether another engine works."""
+        if (crowded := self.arguments.get("crowded")) is None:
+            yield 1.0
+            return
+        own = Path(crowded["folder"], str(os.getpid()))
+        own.parent.mkdir(parents=True, exist_ok=True)
+        with own.open("a") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX)
+            others = (path for path in own.parent.iterdir() if path != own)
+            yield crowded["factor"] if any(map(_is_marked, others)) else 1.0
+
     def _fail_if_told(self, operation: str) -> None:
         fail = self.arguments.get("fail", {})
         if fail.get("on") != operation:
@@ -160,6 +195,16 @@ class NoopWorker:
             os.kill(os.getpid(), signal.SIGKILL)
         while True:
             time.sleep(3600)
+
+
+def _is_marked(path: Path) -> bool:
+    """Whether another engine, whose file it is, works now."""
+    with path.open("a") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TextIO, TypeVar
 
@@ -172,6 +172,11 @@ class GenerationSample:
     """Memory of each rank on its device; empty on a CPU."""
     kernel_choices: dict[str, str]
     """What each kernel that chooses by timing has chosen; empty where none does."""
+
+    @property
+    def parts(self) -> Sequence[GenerationSample]:
+        """What each engine did that had a part in the batch: this one alone, but for replicas."""
+        return (self,)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from hybrid_ops.engines.devices import shortage
 from hybrid_ops.engines.engine import Engine
 from hybrid_ops.errors import InputError
 from hybrid_ops.models.families import read_model
@@ -40,6 +42,11 @@ class EngineSpec:
     """Memory of each device that it is launched on; None where it is not known or not the device's own."""
     power_limit_watts: int | None = None
     """The power limit that its GPU holds in each launch; as it is when None."""
+    cores: int | None = None
+    """How many cores of a CPU each of its ranks is bound to; None: all share the whole machine. It is no part of what
+    defines a measurement, but of the device class."""
+    replicas: int = 1
+    """How many engines answer a batch together, each on devices of its own."""
 
     @property
     def name(self) -> str:
@@ -67,6 +74,29 @@ class EngineSpec:
         """The same spec with further arguments that only fit it to its platform."""
         return replace(self, sizing={**self.sizing, **sizing})
 
+    @cached_property
+    def ranks(self) -> int:
+        """The processes that share one copy of the model: tensor × pipeline × data parallel."""
+        sizes = [self.engine_arguments.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline", "data")]
+        return math.prod(size for size in sizes if isinstance(size, int))
+
+    @property
+    def device_count(self) -> int | None:
+        """How many devices a launch has: GPUs, or cores of a CPU. None: what it has by default (`devices.placed`)."""
+        if self.platform == "cpu":
+            is_whole = self.cores is None and self.replicas == 1
+            return None if is_whole else (self.cores or 1) * self.ranks * self.replicas
+        return self.ranks * self.replicas if self.platform == "cuda" else None
+
+    @property
+    def placement(self) -> str:
+        """How its engines are placed, in words; empty for one engine of one rank."""
+        told = [f"{self.replicas} engines"] if self.replicas > 1 else []
+        told += [f"{self.ranks} ranks{' each' if told else ''}"] if self.ranks > 1 else []
+        if told and self.platform == "cpu" and self.device_count is not None:
+            told.append(f"{self.device_count} cores in all")
+        return ", ".join(told)
+
     @property
     def revision(self) -> str | None:
         """The commit of the weights on the hub; None for weights that are not from there."""
@@ -83,8 +113,9 @@ class EngineSpec:
 
     @cached_property
     def misfit(self) -> str | None:
-        """Why the model does not fit the device, or None."""
-        return self.engine.misfit(self)
+        """Why the model does not fit the devices of this machine, or None."""
+        lacking = shortage(self.platform, self.device_count)
+        return self.engine.misfit(self) if lacking is None else f"{self.name} does not fit: {lacking}"
 
     def model_config(self) -> dict[str, Any]:
         """The model's Hugging Face configuration, as the launch has it. Raises InputError."""
@@ -110,6 +141,7 @@ class EngineSpec:
         anywhere = replace(self, memory_bytes=None)
         arguments = self.engine.portable_arguments(self) if portable else self.engine.arguments(anywhere)
         limit = [] if self.power_limit_watts is None else [f"{self.power_limit_watts} W"]
+        replicas = [f"{self.replicas} replicas"] if self.replicas > 1 else []
         return [
             self.engine.name,
             json.dumps(self.model_config(), sort_keys=True),
@@ -117,6 +149,7 @@ class EngineSpec:
             self.weights if self.revision is None else f"{self.weights} {self.entry.hub}@{self.revision}",
             *self.engine.definition(self),
             *limit,
+            *replicas,
         ]
 
     def expected_failure(self) -> ExpectedFailure | None:

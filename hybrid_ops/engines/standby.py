@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hybrid_ops.engines.worker import Worker, WorkerError
@@ -37,19 +37,21 @@ class Standby:
         folder: Path,
         interpreter: str = sys.executable,
         environment: Mapping[str, str | None] | None = None,
+        cores: Sequence[int] = (),
     ) -> Worker:
         """A worker as `Worker` makes it: the one that waits, or a new one and beside it the one for the next launch.
 
         Raises WorkerError.
         """
-        kind = (program, interpreter, dict(environment or {}))
+        kind = (program, interpreter, dict(environment or {}), tuple(cores))
         if self._waiting is not None and kind == self._kind and self._waiting.process.poll() is None:
             worker, self._waiting = self._waiting, None
             worker.log_to(folder)
             return worker
         self._dismiss()
-        worker = Worker(program, folder, interpreter, environment)
-        if self.another_follows:
+        worker = Worker(program, folder, interpreter, environment, cores)
+        # Bound to the same cores, two that import at the same time take as long as one after the other.
+        if self.another_follows and not cores:
             self._started += 1
             with contextlib.suppress(WorkerError):  # then the next launch starts its own, and says what is wrong
                 self._waiting = Worker(program, self._folder / str(self._started), interpreter, environment)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -57,6 +57,7 @@ class Worker:
     folder: where its log is written; made if absent
     interpreter: the Python of the arm; this one by default
     environment: variables added to (or, when None, removed from) this process's own
+    cores: the cores that it and all that it starts are bound to; those of this process where there are none
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Worker:
         folder: Path,
         interpreter: str = sys.executable,
         environment: Mapping[str, str | None] | None = None,
+        cores: Sequence[int] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "engine.log"
@@ -93,7 +95,7 @@ class Worker:
             PARENT: str(os.getpid()),
         }
         try:
-            with self.log.open("ab") as log:
+            with self.log.open("ab") as log, _bound_to(cores):
                 self.process = subprocess.Popen(
                     [interpreter, "-P", str(program)],  # -P: its folder is no place to import from
                     stdin=subprocess.DEVNULL,
@@ -132,12 +134,20 @@ class Worker:
 
         Raises WorkerError with the engine's own reason.
         """
+        self.send(operation, **arguments)
+        return self.receive(operation, deadline_seconds)
+
+    def send(self, operation: str, **arguments: Any) -> None:
+        """Ask for one operation, whose answer `receive` waits for. Raises WorkerError for a dead worker."""
         line = json.dumps({"operation": operation, "arguments": arguments}).encode() + b"\n"
         try:
             while line:
                 line = line[os.write(self._requests, line) :]
         except BrokenPipeError:
             raise self._died(f"'{operation}'") from None
+
+    def receive(self, operation: str, deadline_seconds: float) -> Any:
+        """The answer to the operation that was sent. Raises WorkerError as `request` does."""
         reply = self._reply(operation, deadline_seconds)
         if "error" in reply:
             error = reply["error"]
@@ -212,6 +222,20 @@ class Worker:
         if kind is not None and not issubclass(kind, WorkerError):
             self.kill()  # an interrupt: do not wait for a polite end
         self.close()
+
+
+@contextlib.contextmanager
+def _bound_to(cores: Sequence[int]) -> Iterator[None]:
+    """Bind this thread to `cores`, if there are any, while the block starts a process, which keeps them.
+
+    Binding the process afterwards would be too late: what it imports makes threads by what it may use.
+    """
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, cores or before)
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _own_paths(paths: str | None) -> list[str]:

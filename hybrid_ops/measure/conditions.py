@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,7 @@ class ConditionMonitor:
         self._device = device
         self._limits = limits
         self._own = [os.getpid(), *engine_processes]
+        self._cores = device.cores or tuple(range(psutil.cpu_count() or 1))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._least_available = 1.0
@@ -71,7 +72,7 @@ class ConditionMonitor:
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
-        self._busy_before = self._busy = _busy_seconds()
+        self._busy_before = self._busy = _busy_seconds(self._cores)
         self._own_before = self._own_latest = _own_seconds(self._own)
         self._thread.start()
         return self
@@ -97,7 +98,7 @@ class ConditionMonitor:
 
     def _sample(self) -> None:
         self._elapsed = time.monotonic() - self._start
-        self._busy = _busy_seconds()
+        self._busy = _busy_seconds(self._cores)
         self._own_latest = max(self._own_latest, _own_seconds(self._own))
         memory = psutil.virtual_memory()
         self._least_available = min(self._least_available, memory.available / memory.total)
@@ -127,7 +128,7 @@ class ConditionMonitor:
         seen: dict[str, Any] = {
             "seconds": self._elapsed,
             # Processor times tick in hundredths of a second, so a very short block can seem to use more than all.
-            "foreign_cpu_share": min(1.0, max(0.0, foreign / (self._elapsed * (psutil.cpu_count() or 1)))),
+            "foreign_cpu_share": min(1.0, max(0.0, foreign / (self._elapsed * len(self._cores)))),
             "load_average": os.getloadavg()[0],
             "least_memory_available_share": self._least_available,
             "most_memory_pressure_percent": self._most_pressure,
@@ -174,9 +175,13 @@ def _gpu_violations(gpu: dict[str, Any], limits: Limits) -> list[str]:
     return found
 
 
-def _busy_seconds() -> float:
-    """Processor seconds that the whole machine has used, those taken by the hypervisor included."""
-    times = psutil.cpu_times()
+def _busy_seconds(cores: Sequence[int]) -> float:
+    """Processor seconds that were used on these cores, those taken by the hypervisor included."""
+    by_core = psutil.cpu_times(percpu=True)
+    return sum(_busy(by_core[core]) for core in cores if core < len(by_core))
+
+
+def _busy(times: Any) -> float:
     idle = times.idle + getattr(times, "iowait", 0.0)
     # Guest time is contained in user time already.
     return sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)

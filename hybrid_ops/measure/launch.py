@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hybrid_ops.engines.devices import Device
+from hybrid_ops.engines.devices import Device, divided
 from hybrid_ops.engines.protocol import CAPTURE_STAGE, COMPILE_STAGE, LOAD, LOAD_STAGE, LoadFacts
+from hybrid_ops.engines.replicas import Replicas
 from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.engines.standby import Standby
 from hybrid_ops.engines.worker import Worker, WorkerError
@@ -73,8 +74,12 @@ class Launch:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """All variables that are set for the engine."""
-        return {**self.device.environment, **self.spec.environment, **self.environment}
+        """All variables that are set for the engine; for the first of its replicas."""
+        return self.variables_of(divided(self.device, self.spec.replicas)[0])
+
+    def variables_of(self, device: Device) -> dict[str, str | None]:
+        """Those of the engine that has `device`."""
+        return {**device.rank_environment(self.spec.ranks), **self.spec.environment, **self.environment}
 
 
 def run_launch(
@@ -147,11 +152,10 @@ class _Together:
             with ExitStack() as stack:
                 first = self.launches[0]
                 stack.enter_context(power_limit(first.device, first.spec.power_limit_watts))
-                start = Worker if self.standby is None else self.standby.worker
                 for index, launch in enumerate(self.launches):
                     failing = index
                     engine = launch.spec.engine
-                    worker = start(engine.worker, launch.folder, launch.interpreter, launch.variables)
+                    worker = self._start(launch)
                     worker.engine = engine.name
                     self.workers.append(stack.enter_context(worker))
                 for index, launch in enumerate(self.launches):
@@ -168,6 +172,14 @@ class _Together:
             self._write_failure(failing, str(error))
             for record in self.records:  # those that had been measured when the limit could not be restored
                 record.violations.append(str(error))
+
+    def _start(self, launch: Launch) -> Worker:
+        program, own = launch.spec.engine.worker, divided(launch.device, launch.spec.replicas)
+        if len(own) > 1:
+            variables, cores = [launch.variables_of(device) for device in own], [device.cores for device in own]
+            return Replicas(program, launch.folder, launch.interpreter, variables, cores)
+        start = Worker if self.standby is None else self.standby.worker
+        return start(program, launch.folder, launch.interpreter, launch.variables, launch.device.cores)
 
     def _measure(self) -> None:
         if self.standby is not None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid_ops.engines.devices import alike, cpu, gpus, lease
+from hybrid_ops.engines.devices import cpu, gpus, placed
 from hybrid_ops.errors import InputError
 from hybrid_ops.models.sizes import format_table, parse_count
 from hybrid_ops.models.zoo import load_zoo
@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds < LEAST_ROUNDS:
         raise InputError(f"--rounds: at least {LEAST_ROUNDS}, to know the error of a difference; not {args.rounds}")
     try:
-        candidates = alike((*gpus(), cpu())[0])
-        with lease(candidates, _tell) as device, tempfile.TemporaryDirectory() as folder:
+        with placed((*gpus(), cpu())[0], tell=_tell) as device, tempfile.TemporaryDirectory() as folder:
             found = measure_overhead(
                 args.model,
                 zoo[args.model],

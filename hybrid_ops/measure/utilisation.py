@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import reduce
 from statistics import mean
 
 from hybrid_ops.engines.protocol import GenerationSample, LoadFacts
@@ -48,6 +48,20 @@ def workload_cost(spec: EngineSpec, workload: ClosedBatch, steps: int, engine_ve
     )
 
 
+def batch_cost(
+    spec: EngineSpec, workload: ClosedBatch, sample: GenerationSample, engine_version: str
+) -> GenerationCost | None:
+    """What a batch cost all engines that had a part in it: each reads its own weights, for its own share of prompts."""
+    costs = []
+    for part in sample.parts:
+        share = workload.model_copy(update={"num_prompts": len(part.requests) // workload.samples})
+        cost = workload_cost(spec, share if len(sample.parts) > 1 else workload, part.model_steps, engine_version)
+        if cost is None:
+            return None
+        costs.append(cost)
+    return reduce(lambda one, other: GenerationCost(one.prefill + other.prefill, one.decode + other.decode), costs)
+
+
 def utilisation_values(
     spec: EngineSpec, workload: ClosedBatch, sample: GenerationSample, facts: LoadFacts, peaks: DevicePeaks | None
 ) -> dict[str, Value]:
@@ -57,12 +71,11 @@ def utilisation_values(
     accounted for.
     """
     version = facts.versions.get("vllm", LATEST_ENGINE)
-    cost = workload_cost(spec, workload, sample.model_steps, version)
+    cost = batch_cost(spec, workload, sample, version)
     if cost is None:
         return {}
-    devices = math.prod(
-        spec.engine_arguments.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data")
-    )
+    # The peaks of a CPU are the whole machine's, and those of a GPU are one card's.
+    devices = (spec.device_count or 1) if spec.platform == "cuda" else 1
     values: dict[str, Value] = {"arithmetic_intensity": cost.total.arithmetic_intensity}
     values |= phase_values(cost, sample, devices)
     if peaks is not None:

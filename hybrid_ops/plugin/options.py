@@ -66,8 +66,8 @@ def _add_suite_options(group: pytest.OptionGroup) -> None:
         action="append",
         default=[],
         help="Set a field of the suite's workloads (num_prompts=20, prompt_tokens=256,512), arg.NAME=VALUE (an engine "
-        "argument), config.NAME=VALUE (of the model's config.json) or model=NAME_OR_CONFIG (the base model of a "
-        "comparison); may be repeated.",
+        "argument), config.NAME=VALUE (of the model's config.json), cores=N (that each engine on the CPU is bound to) "
+        "or model=NAME_OR_CONFIG (the base model of a comparison); may be repeated.",
     )
     group.addoption("--perf-workloads", metavar="FILE", help="Workloads and suites instead of the shipped ones.")
     group.addoption(

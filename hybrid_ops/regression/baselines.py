@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from hybrid_ops.engines.devices import Device
+from hybrid_ops.engines.devices import Device, placed_class
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.metrics import Kind, Metric, Scope
 from hybrid_ops.measure.procedures import find_metric
@@ -151,6 +151,8 @@ class Update:
     tolerance: float | None
     definition: str
     recorded: Recorded
+    device_count: int | None = None
+    """How many devices it was measured on; None for what a launch has by default."""
 
 
 @dataclass(frozen=True)
@@ -173,35 +175,44 @@ class Baselines:
 
     def __init__(self, root: Path, device: Device) -> None:
         self.root = root
-        self.folders = {
-            Scope.DEVICE_CLASS: root / device.device_class,
-            Scope.PLATFORM: root / device.platform,
-            Scope.ANY: root / "any",
-        }
+        self.device = device
         if root.exists() and not root.is_dir():
             raise InputError(f"{root}: not a folder; name the folder of the baselines with --perf-baselines")
-        files = {path: _load_file(path) for path in sorted(root.glob("*/*.yaml")) if path.parent.name != "published"}
-        self._files = [
-            (path, files[path]) for folder in self.folders.values() for path in files if path.parent == folder
-        ]
+        self._files = {
+            path: _load_file(path) for path in sorted(root.glob("*/*.yaml")) if path.parent.name != "published"
+        }
 
-    def find(self, case: str, metric: str) -> FoundBaseline | None:
-        """The most specific baseline of a cell, or None."""
-        for path, file in self._files:
-            if (recorded := file.cases.get(case)) is not None and (cell := recorded.metrics.get(metric)) is not None:
+    def folder(self, scope: Scope, device_count: int | None = None) -> Path:
+        """Where the values of a scope lie that were measured on so many devices."""
+        device = self.device
+        names = {
+            Scope.DEVICE_CLASS: placed_class(device.device_class, device.platform, device_count),
+            Scope.PLATFORM: device.platform,
+            Scope.ANY: "any",
+        }
+        return self.root / names[scope]
+
+    def find(self, case: str, metric: str, device_count: int | None = None) -> FoundBaseline | None:
+        """The most specific baseline of a cell that is measured on so many devices, or None."""
+        folders = [self.folder(scope, device_count) for scope in (Scope.DEVICE_CLASS, Scope.PLATFORM, Scope.ANY)]
+        model = case.partition("/")[0].partition("@")[0]
+        for path in (folder / f"{model}.yaml" for folder in folders):
+            file = self._files.get(path)
+            recorded = None if file is None else file.cases.get(case)
+            if recorded is not None and (cell := recorded.metrics.get(metric)) is not None:
                 return FoundBaseline(cell, recorded.recorded, recorded.definition, path)
         return None
 
-    def place(self, model: str, metric: Metric) -> Path:
-        """The file in which a new value of `metric` belongs."""
-        return self.folders[metric.scope] / f"{model}.yaml"
+    def place(self, model: str, metric: Metric, device_count: int | None = None) -> Path:
+        """The file in which a new value of `metric` belongs that was measured on so many devices."""
+        return self.folder(metric.scope, device_count) / f"{model}.yaml"
 
     def write(self, updates: list[Update]) -> list[Written]:
         """Write `updates` into their files, each file once and whole, and nothing else. Comments survive."""
         written: list[Written] = []
         by_file: dict[Path, list[Update]] = {}
         for update in updates:
-            by_file.setdefault(self.place(update.model, update.metric), []).append(update)
+            by_file.setdefault(self.place(update.model, update.metric, update.device_count), []).append(update)
         for path, group in sorted(by_file.items()):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(path.parent):

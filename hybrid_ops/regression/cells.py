@@ -48,6 +48,10 @@ class Cell:
         """Hash of what defines the measurement, on every machine where its value holds on every machine."""
         return self.case.definition(portable=self.metric.scope is Scope.ANY)
 
+    def baseline(self, baselines: Baselines) -> FoundBaseline | None:
+        """The recorded value that holds where it is measured, or None."""
+        return baselines.find(self.case.id, self.metric.name, self.case.spec.device_count)
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -191,7 +195,7 @@ def judge_cells(
     observations = [observe(cell, launches) for cell in cells]
     compared = []
     for index, (cell, seen) in enumerate(zip(cells, observations)):
-        found = None if _ungated(cell, seen) else baselines.find(cell.case.id, cell.metric.name)
+        found = None if _ungated(cell, seen) else cell.baseline(baselines)
         # What is exact or a ratio does not depend on how the device is set.
         absolute = cell.metric.scope is Scope.DEVICE_CLASS and cell.metric.kind is not Kind.EXACT
         records = [record for record in launches.get(cell.case.spec.launch_name, ()) if cell.case.id in record.cases]

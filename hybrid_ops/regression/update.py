@@ -128,7 +128,7 @@ def _refusal(cell: Cell, result: CellResult) -> str | None:
 
 def _refusal_to_add(cell: Cell, result: CellResult, baselines: Baselines, recorded: Recorded) -> str | None:
     """Why a run's launches are no further session of the cell's baseline; None where they are one."""
-    found = baselines.find(cell.case.id, cell.metric.name)
+    found = cell.baseline(baselines)
     if found is None or result.verdict is Verdict.MISSING_BASELINE:
         return None
     instead = "record it anew with --update-baselines"
@@ -168,6 +168,7 @@ def _update(cell: Cell, result: CellResult, settings: Settings, recorded: Record
         tolerance=tolerance,
         definition=cell.definition,
         recorded=recorded,
+        device_count=cell.case.spec.device_count,
     )
 
 

@@ -48,6 +48,7 @@ def rollout_text(run: RunResults) -> str:
             notes.add(
                 f"{rollout['num_prompts']} prompts of at most {rollout['prompt_tokens']} tokens × "
                 f"{rollout['samples']} samples, {rollout['prompts']}"
+                + (f", on {placement}" if (placement := rollout.get("placement")) else "")
             )
         tables.append(f"### {spec}: {'; '.join(sorted(notes))}\n\n{format_table(rows)}")
     return "\n\n".join(tables)

@@ -11,6 +11,7 @@ from typing import Any
 from hybrid_ops.engines.devices import devices
 from hybrid_ops.engines.engine import Engine
 from hybrid_ops.engines.registry import find_engine
+from hybrid_ops.engines.replicas import REPLICATED
 from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.engines.vllm_server import RunningServer, VllmServer
 from hybrid_ops.errors import InputError
@@ -135,14 +136,17 @@ class SuitePlan:
         procedure, engine = next(((one, engine) for one, engine in answers if engine is not None), (None, None))
         if procedure is None or engine is None:
             return []
+        if configuration.replicas > 1 and not procedure.operations <= REPLICATED:
+            return []
         if procedure.is_its_own_configuration:
-            configuration_name = name
+            # Placements stand side by side, so each keeps its name.
+            configuration_name = f"{name}-{configuration_name}" if configuration.places else name
         asked = Asked(
             model=model,
             entry=self.zoo[model],
             name=name,
             definition=definition,
-            spec=partial(self._spec, model, engine, configuration_name, configuration.arguments, definition),
+            spec=partial(self._spec, model, engine, configuration_name, configuration, definition),
             data_folder=self.options.data_folder,
             prompt_texts=self._prompts,
         )
@@ -180,7 +184,7 @@ class SuitePlan:
         model: str,
         engine: Engine,
         configuration_name: str,
-        configuration_arguments: Mapping[str, Any],
+        configuration: Configuration,
         definition: Definition,
         arguments: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
@@ -195,10 +199,12 @@ class SuitePlan:
             where if self.running is None else "server",
             engine,
             configuration_name,
-            {**configuration_arguments, **(arguments or {}), **self.overrides.arguments},
+            {**configuration.arguments, **(arguments or {}), **self.overrides.arguments},
             weights=self._weights(entry, engine),
             environment=environment or {},
             memory_bytes=device_memory(where) if self.running is None else None,
+            cores=self.overrides.cores or configuration.cores,
+            replicas=configuration.replicas,
         )
         changes = self.overrides.config_changes(spec.model_config(), definition.has_base_model)
         if changes and spec.weights != "seeded":

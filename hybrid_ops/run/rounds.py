@@ -58,10 +58,15 @@ class RoundPlanner:
         self._tell = tell
         self.cases = cases_by_launch_name(cells)
         self._everything = _by_launch_name(cells)
+        self._exact = {cell.id for cell in cells if cell.metric.kind is Kind.EXACT}
         # An exact metric is known after one launch, on whatever machine.
         self._noisy = {
             case.spec.launch_name for cell in cells if cell.metric.kind is not Kind.EXACT for case in cell.cases
         }
+
+    def is_exact(self, planned: PlannedLaunch) -> bool:
+        """Whether all that a launch is made for is exact, so that no neighbour can change it."""
+        return self._exact.issuperset(planned.cells)
 
     def next_round(self, number: int, records: Records) -> Round:
         """Round `number`, which comes after `records`."""

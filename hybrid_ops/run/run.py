@@ -18,10 +18,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hybrid_ops.engines.devices import Device, alike, devices, lease
+from hybrid_ops.engines.devices import Device, devices, most_at_once, placed, placed_class
 from hybrid_ops.engines.standby import Standby
 from hybrid_ops.measure.case import Case
 from hybrid_ops.measure.environment import machine_facts, suite_versions
+from hybrid_ops.measure.isolation import undisturbed_classes
 from hybrid_ops.measure.launch import Terms
 from hybrid_ops.measure.peaks import read_peaks, run_peaks
 from hybrid_ops.measure.power_limit import SWEEPS
@@ -64,6 +65,7 @@ class PerfRun:
         """What is in `results.json`, once the run is judged."""
         self._recorded_peaks = options.baselines / self.device.device_class / PEAKS_FILE
         read_peaks(self._recorded_peaks)  # a broken file is found before anything is measured
+        self._undisturbed = undisturbed_classes(options.baselines)
         self._peaks: DevicePeaks | None = None
         self._times = LaunchTimes(folder, is_pair=options.arms is not None)
         self._standby = Standby(folder / f"standby-{os.getpid()}")
@@ -102,7 +104,7 @@ class PerfRun:
         if not cases:
             return None
         dtypes = {case.procedure.arithmetic(case) for case in cases}
-        with self._held(alike(self.device), "the device's peaks: ") as device:
+        with self._held(self.device, None, True, "the device's peaks: ") as device:
             try:
                 return run_peaks(device, dtypes, self._recorded_peaks, self.options.update)
             except RuntimeError as error:
@@ -144,7 +146,8 @@ class PerfRun:
         cases = [case for case in planner.cases[planned.launch_name] if case.id in planned.cases]
         spec, index = cases[0].spec, planned.index
         prefix = f"{spec.launch_name}: "
-        candidates = self._candidates(spec.platform)
+        where = self.device if spec.platform in ("server", self.device.platform) else devices(spec.platform)[0]
+        is_alone = not (planner.is_exact(planned) or self._keeps_apart(where, spec.device_count))
         open_launches = [
             one for one in current.launches if one is planned or not self.store.is_recorded(one.launch_name, one.index)
         ]
@@ -153,9 +156,9 @@ class PerfRun:
         terms = Terms(options.deadline_seconds, options.stage_seconds, options.limits, self._peaks)
         folder = self.store.launch_folder(spec.launch_name, index)
         asked = time.monotonic()
-        with self._held(candidates, prefix) as device:
+        with self._held(where, spec.device_count, is_alone, prefix) as device:
             waited = time.monotonic() - asked
-            at_once = min(len(candidates), options.processes)
+            at_once = 1 if is_alone else min(most_at_once(where, spec.device_count), options.processes)
             order = Order(
                 spec,
                 cases,
@@ -173,18 +176,18 @@ class PerfRun:
             self.tell(f"{prefix}failed: {record.error}")
         return record
 
-    def _candidates(self, platform: str) -> tuple[Device, ...]:
-        """The devices that a launch may have: of one class, because the run is compared with the baselines of one."""
-        if platform == "server":
-            return (self.device,)
-        return alike(self.device) if platform == self.device.platform else devices(platform)
+    def _keeps_apart(self, where: Device, count: int | None) -> bool:
+        """Whether this machine was seen to keep launches of so many devices apart, so that times may be taken beside
+        others."""
+        return placed_class(where.device_class, where.platform, count) in self._undisturbed
 
     @contextmanager
-    def _held(self, candidates: tuple[Device, ...], prefix: str) -> Iterator[Device]:
-        """A lease of one of `candidates`; waiting for it is told and is no part of the budget."""
+    def _held(self, where: Device, count: int | None, is_alone: bool, prefix: str) -> Iterator[Device]:
+        """A lease of the devices of a launch, like `where`; waiting for it is told and is no part of the budget."""
         with ExitStack() as stack:
             with self.budget.waiting():
-                device = stack.enter_context(lease(candidates, lambda text: self.tell(prefix + text)))
+                lease = placed(where, count, is_alone=is_alone, tell=lambda text: self.tell(prefix + text))
+                device = stack.enter_context(lease)
             yield device
 
     def _finish(self, cells: Sequence[Cell], rounds: Sequence[Round]) -> RunResults:

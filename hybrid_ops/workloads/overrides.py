@@ -35,6 +35,8 @@ class Overrides:
     config: Mapping[str, Any] = field(default_factory=dict)
     base_config: Mapping[str, Any] = field(default_factory=dict)
     """The shape of another base model, for the models of comparisons."""
+    cores: int | None = None
+    """The cores that each rank of an engine on a CPU is bound to."""
 
     def apply(self, suites: Suites, suite: str) -> Suites:
         """`suites` with the fields set anew in each workload of `suite` that has them.
@@ -57,7 +59,7 @@ class Overrides:
         for unknown in [name for name in self.fields if name not in used]:
             raise InputError(
                 f"{OPTION}: no workload of the suite {suite} has a field {unknown!r}; there are "
-                f"{', '.join(sorted(known))}, arg.NAME and config.NAME"
+                f"{', '.join(sorted(known))}, cores, arg.NAME and config.NAME"
             )
         return replace(suites, definitions=changed)
 
@@ -71,7 +73,7 @@ class Overrides:
 
 
 def parse_overrides(texts: Sequence[str]) -> Overrides:
-    """Overrides from `FIELD=VALUE`, `arg.NAME=VALUE`, `config.NAME=VALUE` and `model=NAME_OR_CONFIG`.
+    """Overrides from `FIELD=VALUE`, `arg.NAME=VALUE`, `config.NAME=VALUE`, `model=NAME_OR_CONFIG` and `cores=N`.
 
     Values are YAML; of a field, `256,512` is a list. Raises InputError.
     """
@@ -79,6 +81,7 @@ def parse_overrides(texts: Sequence[str]) -> Overrides:
     arguments: dict[str, Any] = {}
     config: dict[str, Any] = {}
     base_config: dict[str, Any] = {}
+    cores: int | None = None
     for text in texts:
         name, equals, value = text.partition("=")
         kind, dot, key = name.partition(".")
@@ -88,10 +91,18 @@ def parse_overrides(texts: Sequence[str]) -> Overrides:
             (arguments if kind == "arg" else config)[key] = parse_value(value, f"{OPTION}: {name}")
         elif name == "model":
             base_config = _shape(value)
+        elif name == "cores":
+            cores = _count(value)
         else:
             is_list = "," in value and value[0] not in "[{\"'"
             fields[name] = parse_value(f"[{value}]" if is_list else value, f"{OPTION}: {name}")
-    return Overrides(fields, arguments, config, base_config)
+    return Overrides(fields, arguments, config, base_config, cores)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{OPTION}: cores: how many cores each engine on the CPU is bound to, not {text!r}")
+    return int(text)
 
 
 def _shape(model: str) -> dict[str, Any]:

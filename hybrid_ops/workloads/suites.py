@@ -29,6 +29,16 @@ class Configuration(StrictModel):
     arguments: dict[str, Any] = {}
     models: list[str] | None = None
     """The models of the zoo that are launched so; all when absent."""
+    cores: int | None = Field(default=None, gt=0)
+    """How many cores each rank of an engine on a CPU is bound to; when absent all share the whole machine."""
+    replicas: int = Field(default=1, gt=0)
+    """How many engines share each batch, on devices of their own; on a CPU each with `cores` cores, or one."""
+
+    @property
+    def places(self) -> bool:
+        """Whether it says on how many devices an engine runs."""
+        is_parallel = any(name.endswith("_parallel_size") for name in self.arguments)
+        return self.cores is not None or self.replicas > 1 or is_parallel
 
 
 @dataclass(frozen=True)

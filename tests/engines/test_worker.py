@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hybrid_ops.engines.devices import cpu, lease
+from hybrid_ops.engines.devices import cpu, placed
 from hybrid_ops.engines.devices.leases import LOCKS, POLL_SECONDS
 from hybrid_ops.engines.noop import Noop
 from hybrid_ops.engines.worker import Worker, WorkerError, root_cause
@@ -130,11 +130,11 @@ def test_a_device_is_leased_to_one_at_a_time(tmp_path: Path, monkeypatch: pytest
     entered, waiting = threading.Event(), threading.Event()
 
     def other() -> None:
-        with lease((cpu(),), lambda text: waiting.set()):
+        with placed(cpu(), tell=lambda text: waiting.set()):
             entered.set()
 
     thread = threading.Thread(target=other)
-    with lease((cpu(),)) as held:
+    with placed(cpu()) as held:
         assert held == cpu()
         thread.start()
         assert waiting.wait(30), "the second did not say that it waits"

@@ -28,7 +28,7 @@ if len(sys.argv) > 1:  # everything is imported and found by now, so the user ne
     os.setgroups([])
     os.setgid(int(sys.argv[1]))
     os.setuid(int(sys.argv[1]))
-with lease(devices, lambda text: print(text, flush=True)) as device:
+with lease(devices, tell=lambda text: print(text, flush=True)) as [device]:
     print(device.uuid, flush=True)
     sys.stdin.read()
 """
@@ -70,7 +70,7 @@ def test_processes_get_different_cards_and_the_next_one_waits_for_a_dead_holder(
             assert said(third) in {"GPU-1", "GPU-2"}
             third.communicate("")
         second.communicate("")
-    assert {path.name for path in locks.iterdir()} == {"GPU-1.lock", "GPU-2.lock"}
+    assert {path.name for path in locks.iterdir()} == {"GPU-1.lock", "GPU-2.lock", "queue.lock", "waiting-0.lock"}
 
 
 def test_locks_can_be_used_by_every_user(locks: Path) -> None:
@@ -89,14 +89,17 @@ def test_a_user_without_a_name_shares_them(locks: Path, monkeypatch: pytest.Monk
     with tempfile.TemporaryDirectory() as everyones:  # pytest's own folders are closed to others
         Path(everyones).chmod(0o755)
         monkeypatch.setenv(LOCKS, f"{everyones}/locks")
-        with lease(gpus()) as own, holder(NOBODY) as theirs:
-            assert own.uuid == "GPU-1"
-            assert said(theirs) == "GPU-2"
-            assert (Path(everyones) / "locks" / "GPU-2.lock").stat().st_uid == NOBODY
-            with holder() as waiting:
+        Path(everyones, "locks").mkdir()
+        Path(everyones, "locks").chmod(0o1777)
+        with holder(NOBODY) as theirs:
+            assert said(theirs) == "GPU-1"
+            for name in ("GPU-1", "GPU-2", "queue"):
+                assert (Path(everyones) / "locks" / f"{name}.lock").stat().st_uid == NOBODY
+            with lease(gpus()) as [own], holder() as waiting:
+                assert own.uuid == "GPU-2"
                 assert said(waiting) == "waiting: another run holds the device"
                 theirs.communicate("")
-                assert said(waiting) == "GPU-2"
+                assert said(waiting) == "GPU-1"
                 waiting.communicate("")
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from hybrid_ops.engines.devices.device import Device, cpu, server
+from hybrid_ops.engines.devices.device import Device, cpu, divided, server
 from hybrid_ops.engines.devices.gpus import gpus, why_no_gpu
 from hybrid_ops.engines.devices.leases import lease
+from hybrid_ops.engines.devices.placement import (
+    alike,
+    devices,
+    most_at_once,
+    placed,
+    placed_beside,
+    placed_class,
+    shortage,
+)
 
-__all__ = ["Device", "alike", "cpu", "devices", "gpus", "lease", "server", "why_no_gpu"]
-
-
-def devices(platform: str) -> tuple[Device, ...]:
-    """All devices of `platform` (`cpu` or `cuda`)."""
-    return gpus() if platform == "cuda" else (cpu(),)
-
-
-def alike(device: Device) -> tuple[Device, ...]:
-    """The devices of this machine that are of the same class as `device`, whose times compare with each other."""
-    return tuple(other for other in devices(device.platform) if other.device_class == device.device_class)
+__all__ = [
+    "Device",
+    "alike",
+    "cpu",
+    "devices",
+    "divided",
+    "gpus",
+    "lease",
+    "most_at_once",
+    "placed",
+    "placed_beside",
+    "placed_class",
+    "server",
+    "shortage",
+    "why_no_gpu",
+]

@@ -158,7 +158,7 @@ def generation_values(sample: GenerationSample, expected_tokens: int) -> dict[st
         gaps = [1e3 * (after - before) for times in arrivals for before, after in pairwise(times)]
         per_token = [1e3 * (times[-1] - times[0]) / (len(times) - 1) for times in arrivals]
         # A step puts out a token for each running request; those before the last first token also prefill.
-        decode_steps = [1e3 * seconds for seconds, _ in sample.steps[_prefill_steps(sample) :]]
+        decode_steps = [1e3 * seconds for part in sample.parts for seconds, _ in part.steps[_prefill_steps(part) :]]
         values["decode_throughput"] = (output_tokens - len(arrivals)) / (max(last_tokens) - min(first_tokens))
         values["median_tpot_ms"] = median(per_token)
         values |= percentiles("itl_ms", gaps)
@@ -204,7 +204,7 @@ def memory_values(sample: GenerationSample, facts: LoadFacts) -> dict[str, Value
         held = sample.peak_blocks * facts.cache.bytes_per_block
         values = {
             "kv_cache_bytes": held,
-            "kv_cache_bytes_per_request": held / max(tokens for _, tokens in sample.steps),
+            "kv_cache_bytes_per_request": held / sum(max(tokens for _, tokens in part.steps) for part in sample.parts),
             "kv_cache_memory_bytes": facts.cache.num_blocks * facts.cache.bytes_per_block,
         }
     if facts.model_bytes is not None:

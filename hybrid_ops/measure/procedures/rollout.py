@@ -55,4 +55,5 @@ class Rollouts(Generation):
             "published_length": workload.rollout_length,
             "prompts": "drawn tokens" if workload.given_prompts is None else "given prompts",
             "engine": case.spec.name,
+            "placement": case.spec.placement,
         }
