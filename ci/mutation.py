@@ -184,8 +184,11 @@ def applied(mutation: MutationSpec) -> Any:
     return use_mutation(mutation.module_path, operator, mutation.occurrence)
 
 
-def in_a_child(arguments: list[str], log: Path, limit: float) -> int | None:
-    """The exit status of pytest in a forked child, or None if it took longer than the limit."""
+def in_a_child(arguments: list[str], log: Path, limit: float, bytecode: bool) -> int | None:
+    """The exit status of pytest in a forked child, or None if it took longer than the limit.
+
+    Bytecode is written without a mutant only: files that are then mutated are newer than theirs.
+    """
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -195,7 +198,7 @@ def in_a_child(arguments: list[str], log: Path, limit: float) -> int | None:
         here = str(Path.cwd())
         sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", str(ROOT), str(ROOT / "ci")))]
         os.environ["PYTHONPATH"] = here
-        sys.dont_write_bytecode = True
+        sys.dont_write_bytecode = not bytecode
         status = 1
         try:
             import pytest
@@ -214,10 +217,10 @@ def in_a_child(arguments: list[str], log: Path, limit: float) -> int | None:
     return None
 
 
-def noticed(module: Module, log: Path, limit: float) -> str:
+def noticed(module: Module, log: Path, limit: float, bytecode: bool = False) -> str:
     """`killed`, `timeout` or `survived`."""
     for arguments in (module.first, module.tests):
-        status = in_a_child(list(arguments), log, limit)
+        status = in_a_child(list(arguments), log, limit, bytecode)
         if status is None:
             return "timeout"
         if status not in (0, 5):  # 5: -k chose none
@@ -276,7 +279,7 @@ def run_module(
     tests = (module.first, module.tests)
     if tests not in limits:
         start = time.monotonic()
-        if (outcome := noticed(module, log, 1800)) != "survived":
+        if (outcome := noticed(module, log, 1800, bytecode=True)) != "survived":
             tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
             sys.exit(f"ci/mutation: the tests of {module.file} fail without a mutant ({outcome}):\n{tail}")
         limits[tests] = 60 + 4 * (time.monotonic() - start)

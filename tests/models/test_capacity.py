@@ -68,6 +68,38 @@ def test_groups_are_merged_by_version():
     assert [group.layers for group in new.groups] == [4, 5]
 
 
+@pytest.mark.parametrize(
+    ("engine_version", "merged", "apart", "null_blocks", "states"),
+    [
+        ("0.13", (6, 5), (5, 4), 0, 2),
+        ("0.17.1", (6, 5), (5, 4), 0, 2),
+        ("0.18", (7, 5), (3, 2), 0, 2),
+        ("0.25", (7, 5), (3, 2), 0, 2),
+        ("0.26", (7, 5), (3, 2), 0, 2),
+        ("0.31", (7, 5), (3, 2), 0, 2),
+        ("0.32", (7, 5), (3, 2), 1, 3),
+    ],
+)
+def test_what_each_release_does(engine_version, merged, apart, null_blocks, states):
+    """Layers are merged below a ratio and not at it; one block may be held back; a cached Mamba-2 may keep a state more.
+
+    The pairs are numbers of layers that keep a state, and of attention.
+    """
+
+    def plan(layers, cache_bytes=1 << 30, **options):
+        pattern = "M" * layers[0] + "*" * layers[1]
+        config = load_config("nemotron-h-tiny") | {"hybrid_override_pattern": pattern, "num_hidden_layers": sum(layers)}
+        return plan_cache(read_model(config), cache_bytes, engine_version=engine_version, **options)
+
+    assert [group.layers for group in plan(merged).groups] == [merged[1], merged[0]]
+    assert max(group.layers for group in plan(apart).groups) == min(apart) and len(plan(apart).groups) == 3
+    block, needed = plan((1, 1)).bytes_per_block, plan((1, 1)).blocks_per_sequence(1)
+    assert plan((1, 1), (needed + null_blocks) * block).max_concurrency(1) > 0
+    with pytest.raises(InputError, match="hold no sequence of 1 tokens"):
+        plan((1, 1), (needed + null_blocks) * block - 1).max_concurrency(1)
+    assert plan((1, 1), prefix_caching=True).blocks_per_sequence(1) == 1 + states
+
+
 @given(
     name=st.sampled_from(config_names()),
     cache_bytes=st.integers(1 << 35, 1 << 38),  # room for the longest sequence of the largest model
