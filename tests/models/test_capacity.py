@@ -138,6 +138,19 @@ def test_windows_keep_room_for_tokens_in_flight():
     plan = plan_cache(model, 1 << 30, in_flight_tokens=64)
     assert plan.blocks_per_sequence(100_000) == -(-(256 - 1 + 64) // 16) + 1
     assert plan.blocks_per_sequence(100) == -(-100 // 16) + 1
+    # As many tokens are in flight as vLLM schedules at once unless told otherwise.
+    assert plan_cache(model, 1 << 30).blocks_per_sequence(100_000) == -(-(256 - 1 + 8192) // 16) + 1
+    assert plan_cache(model, 1 << 30).in_flight_tokens == 8192
+
+
+def test_a_plan_as_json_says_what_each_group_keeps():
+    plan = plan_cache(load_model("nemotron-h-tiny"), 1 << 30, prefix_caching=True, platform="cpu")
+    groups = plan.as_dict([1, 2])["groups"]
+    assert [(group["kind"], group["states"]) for group in groups] == [("full attention", 0)] + [("state", 3)] * 4
+    assert all(group["window"] is None for group in groups)
+    assert [group["block_size"] for group in groups] == [plan.block_size] + [None] * 4
+    windowed = plan_cache(load_model("mistral-tiny"), 1 << 30).as_dict([])["groups"]
+    assert {(group["kind"], group["window"], group["states"]) for group in windowed} >= {("sliding window", 256, 0)}
 
 
 def test_cache_memory_of_a_gpu():
@@ -146,6 +159,9 @@ def test_cache_memory_of_a_gpu():
     assert cache_memory(model, 16_000_000_000, 0.5, tensor_parallel=2) == 8_000_000_000 - model.parameters
     with pytest.raises(InputError, match=r"llama-3\.2-1b\.json: gpu memory: 1000000000 bytes .* hold no cache beside"):
         cache_memory(model, 1_000_000_000)
+    with pytest.raises(InputError, match="hold no cache beside"):
+        cache_memory(model, 2 * model.parameters, 1.0)  # the weights fill it
+    assert cache_memory(model, 2 * model.parameters + 1, 1.0) == 1
 
 
 @pytest.mark.parametrize(
