@@ -81,7 +81,7 @@ def test_groups_are_merged_by_version():
     ],
 )
 def test_what_each_release_does(engine_version, merged, apart, null_blocks, states):
-    """Layers are merged below a ratio and not at it; a block may be held back; a cached Mamba-2 may keep one state more.
+    """Layers merge below a ratio and not at it; a block may be held back; a cached Mamba-2 may keep one state more.
 
     The pairs are numbers of layers that keep a state, and of attention.
     """

@@ -110,6 +110,8 @@ def test_a_generation_is_its_prefill_and_its_decoding(name, prompt, generation, 
     whole = generation_cost(model, 3, prompt, generation, cached=cached, prefill_steps=steps, **dtypes)
     assert whole.prefill == prefill_cost(model, 3, prompt, cached=cached, steps=steps, **dtypes)
     assert whole.decode == decode_cost(model, 3, prompt, generation, **dtypes)
+    plain = generation_cost(model, 3, prompt, generation).prefill
+    assert plain == prefill_cost(model, 3, prompt) == prefill_cost(model, 3, prompt, cached=0, steps=1)
     total = whole.total
     assert (total.tokens, total.steps) == (3 * (prompt - cached + generation - 1), steps + generation - 1)
     assert total.flops.total == whole.prefill.flops.total + whole.decode.flops.total
