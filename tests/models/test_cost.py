@@ -1,6 +1,7 @@
 """The closed forms against loops over every token and step, and what must hold between costs."""
 
 import dataclasses
+import inspect
 import math
 
 import pytest
@@ -219,3 +220,11 @@ def test_a_total_is_the_sum_of_its_parts_and_what_is_not_given_is_nothing(kind):
     assert digits.total == 11111
     assert (digits + digits).total == 22222
     assert digits + kind() == digits
+
+
+@pytest.mark.parametrize("function", [prefill_cost, decode_cost, generation_cost])
+def test_counts_that_could_be_mistaken_for_each_other_are_given_by_name(function):
+    positional = {"prefill_cost": 3}.get(function.__name__, 4)
+    parameters = list(inspect.signature(function).parameters.values())
+    assert all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters[:positional])
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters[positional:])
