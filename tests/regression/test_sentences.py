@@ -143,6 +143,8 @@ def test_each_ground_has_its_sentence(evidence, ground, sentence):
     judgement = judge_cell(evidence, Settings())
     assert (judgement.ground, judgement.verdict) == (ground, ground.verdict)
     assert judgement.reason == sentence
+    assert judgement.decided == (ground is not Ground.LAUNCH_AGAIN)
+    assert judgement.launches == len(evidence.current if evidence.pairs is None else evidence.pairs)
 
 
 def test_without_a_budget_the_cell_that_could_be_launched_again_says_so():
