@@ -300,3 +300,36 @@ def test_the_fewest_launches():
     for wrong in ({"minimum_launches": 1}, {"maximum_launches": 0}):
         with pytest.raises(ValueError, match="at least one launch"):
             Settings(**wrong)
+
+
+def test_a_recurrence_of_exactly_its_level_counts():
+    """Three pairs of one sign have a p of 1/8."""
+    sharp = Evidence(Kind.ABSOLUTE, Direction.LOWER, tolerance=0.02, pairs=(0.3,), launch_noise=Noise(0.001, 50.0))
+    for level, once, thrice in (
+        (0.125, Ground.LAUNCH_AGAIN, Ground.BEYOND_TOLERANCE),
+        (0.12, Ground.BASELINE_TOO_SMALL, Ground.BUDGET_SPENT),
+    ):
+        settings = Settings(maximum_launches=3, recurrence_level=level)
+        assert judge_cell(sharp, settings).ground is once
+        assert judge_cell(replace(sharp, pairs=(0.3,) * 3), settings).ground is thrice
+
+
+def test_exactly_the_tolerance_is_neither_within_nor_beyond():
+    """Without any noise the interval is a point."""
+    margin, silent = math.log1p(0.02), Noise(0.0, 5.0)
+    for count, ground in ((1, Ground.NOISE_TOO_GREAT), (5, Ground.NOISE_TOO_GREAT), (12, Ground.BUDGET_SPENT)):
+        worse = Evidence(Kind.ABSOLUTE, Direction.LOWER, tolerance=0.02, pairs=(margin,) * count, launch_noise=silent)
+        assert judge_cell(worse, Settings()).ground is ground
+        better = judge_cell(replace(worse, pairs=(-margin,) * count), Settings())
+        assert (better.ground, better.decided) == (Ground.WITHIN_TOLERANCE, True)
+
+
+def test_what_is_not_said_of_a_cell_is_nothing():
+    plain = judge_cell(Evidence(Kind.ABSOLUTE, Direction.LOWER, (100.0, 100.1), (100.0, 100.2, 99.9)), Settings())
+    assert plain.reason.endswith(
+        "the noise is too great for the tolerance of 0.0%, and more launches would not help; "
+        f"the tolerance is below the minimum detectable effect of {plain.mde:.1%}."
+    )
+    for exact in ("1.0 2.0", "1.0 2.0000001"):
+        judgement = judge_cell(Evidence(Kind.EXACT, Direction.NONE, (exact,), ("1.0 2.0",)), Settings())
+        assert judgement.ground is (Ground.EXACTLY_EQUAL if exact == "1.0 2.0" else Ground.EXACTLY_DIFFERENT)
