@@ -333,3 +333,24 @@ def test_what_is_not_said_of_a_cell_is_nothing():
     for exact in ("1.0 2.0", "1.0 2.0000001"):
         judgement = judge_cell(Evidence(Kind.EXACT, Direction.NONE, (exact,), ("1.0 2.0",)), Settings())
         assert judgement.ground is (Ground.EXACTLY_EQUAL if exact == "1.0 2.0" else Ground.EXACTLY_DIFFERENT)
+
+
+@pytest.mark.parametrize("most", [2, 4, 12])
+def test_cells_around_the_tolerance_are_judged_by_the_book(most):
+    """Where one launch more would decide, and where it would not; with no noise at all, too."""
+    settings, seen = Settings(maximum_launches=most), set()
+    for noise in (0.0, 0.005, 0.02):
+        for count in (1, 2, 5):
+            for distance in np.arange(-0.0525, 0.11, 0.01):
+                cell = Evidence(
+                    Kind.ABSOLUTE,
+                    Direction.HIGHER,
+                    tolerance=0.02,
+                    pairs=(-float(distance),) * count,
+                    launch_noise=Noise(noise, 30.0),
+                )
+                expected, judgement = by_the_book(cell, settings, True), judge_cell(cell, settings)
+                assert (judgement.ground, judgement.decided) == (expected["ground"], expected["decided"])
+                assert judgement.p_value == near(expected["p_value"], rel=1e-6, abs=1e-12)
+                seen.add(judgement.ground)
+    assert seen >= {Ground.WITHIN_TOLERANCE, Ground.LAUNCH_AGAIN, Ground.BUDGET_SPENT}
