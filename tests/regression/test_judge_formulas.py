@@ -353,4 +353,22 @@ def test_cells_around_the_tolerance_are_judged_by_the_book(most):
                 assert (judgement.ground, judgement.decided) == (expected["ground"], expected["decided"])
                 assert judgement.p_value == near(expected["p_value"], rel=1e-6, abs=1e-12)
                 seen.add(judgement.ground)
-    assert seen >= {Ground.WITHIN_TOLERANCE, Ground.LAUNCH_AGAIN, Ground.BUDGET_SPENT}
+    assert seen >= {Ground.WITHIN_TOLERANCE, Ground.LAUNCH_AGAIN}
+
+
+@pytest.mark.parametrize("degrees", [1.0, 2.5, 3.0, 3.5, 4.0, 30.0])
+@pytest.mark.parametrize("deviation", [0.002, 0.005])
+def test_a_cell_passes_up_to_walds_bound(degrees, deviation):
+    """The variance is Student's, d / (d - 2), which below three degrees would have no bound."""
+    variance = deviation**2 * (3 if degrees <= 3 else degrees / (degrees - 2))
+    margin = math.log(1.02)
+    bound = margin - variance * math.log(20) / (2 * margin)
+    for distance, passes in ((bound - 1e-7, True), (bound + 1e-7, False)):
+        cell = Evidence(
+            Kind.ABSOLUTE,
+            Direction.LOWER,
+            tolerance=0.02,
+            pairs=(distance,),
+            launch_noise=Noise(deviation, degrees),
+        )
+        assert (judge_cell(cell, Settings()).ground is Ground.WITHIN_TOLERANCE) is passes
