@@ -15,6 +15,7 @@ import ast
 import hashlib
 import importlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -32,10 +33,14 @@ from cosmic_ray.commands.init import init
 from cosmic_ray.mutating import use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
+from scipy.stats import binomtest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "mutation_results"
 EQUIVALENT = ROOT / "ci" / "equivalent-mutants.toml"
+SEED = 19  # of the samples
+
+Pending = tuple[str, MutationSpec]  # a job of the database and its mutation
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,26 @@ class Module:
     file: str
     first: tuple[str, ...]  # arguments of pytest: the quickest relevant ones
     tests: tuple[str, ...]  # arguments of pytest: all that are relevant
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of a module's mutants are run."""
+
+    shard: tuple[int, int] = (1, 1)  # every N-th, from the K-th
+    sample: int | None = None  # so many, drawn at random, the same each time
+    again: bool = False  # those that survived, to see whether new tests notice them
+
+    def of(self, mutants: list[Pending], results: dict[str, WorkResult]) -> list[Pending]:
+        """What is still to be run, in the order of the file."""
+        chosen = mutants
+        if self.sample is not None and self.sample < len(mutants):
+            drawn = sorted(random.Random(SEED).sample(range(len(mutants)), self.sample))  # noqa: S311
+            chosen = [mutants[place] for place in drawn]
+        mine = chosen[self.shard[0] - 1 :: self.shard[1]]
+        if self.again:
+            return [(job, mutation) for job, mutation in mine if job in results and survived(results[job])]
+        return [(job, mutation) for job, mutation in mine if job not in results]
 
 
 @dataclass(frozen=True)
@@ -68,9 +93,17 @@ class Score:
 
     @property
     def share(self) -> str:
-        """Of the mutants that have run and are not equivalent, how many were noticed."""
+        """Of the mutants that have run and are not equivalent, how many were noticed.
+
+        If some have not run, the 95 % interval (Wilson) of all mutants' share follows, as a random sample tells it.
+        """
         judged = self.killed + len(self.survivors)
-        return f"{self.killed / judged:.1%}" if judged else "-"
+        if not judged:
+            return "-"
+        if not self.pending:
+            return f"{self.killed / judged:.1%}"
+        low, high = binomtest(self.killed, judged).proportion_ci(method="wilson")
+        return f"{self.killed / judged:.1%} ({low:.1%} to {high:.1%})"
 
 
 def settings() -> dict[str, Any]:
@@ -123,7 +156,7 @@ def annotations(file: str) -> set[tuple[int, int]]:
     return places
 
 
-def mutants_of(module: Module, database: WorkDB, operators: list[str]) -> list[tuple[str, MutationSpec]]:
+def mutants_of(module: Module, database: WorkDB, operators: list[str]) -> list[Pending]:
     """(job, mutation) of what is run, in the order of the file, the same each time."""
     hints = annotations(module.file)
     chosen = [
@@ -151,8 +184,11 @@ def applied(mutation: MutationSpec) -> Any:
     return use_mutation(mutation.module_path, operator, mutation.occurrence)
 
 
-def in_a_child(arguments: list[str], log: Path, limit: float) -> int | None:
-    """The exit status of pytest in a forked child, or None if it took longer than the limit."""
+def in_a_child(arguments: list[str], log: Path, limit: float, bytecode: bool) -> int | None:
+    """The exit status of pytest in a forked child, or None if it took longer than the limit.
+
+    Bytecode is written without a mutant only: files that are then mutated are newer than theirs.
+    """
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -162,7 +198,7 @@ def in_a_child(arguments: list[str], log: Path, limit: float) -> int | None:
         here = str(Path.cwd())
         sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", str(ROOT), str(ROOT / "ci")))]
         os.environ["PYTHONPATH"] = here
-        sys.dont_write_bytecode = True
+        sys.dont_write_bytecode = not bytecode
         status = 1
         try:
             import pytest
@@ -181,10 +217,10 @@ def in_a_child(arguments: list[str], log: Path, limit: float) -> int | None:
     return None
 
 
-def noticed(module: Module, log: Path, limit: float) -> str:
+def noticed(module: Module, log: Path, limit: float, bytecode: bool = False) -> str:
     """`killed`, `timeout` or `survived`."""
     for arguments in (module.first, module.tests):
-        status = in_a_child(list(arguments), log, limit)
+        status = in_a_child(list(arguments), log, limit, bytecode)
         if status is None:
             return "timeout"
         if status not in (0, 5):  # 5: -k chose none
@@ -205,8 +241,8 @@ def copy_of_the_tree() -> Path:
     return copy
 
 
-def run(modules: list[Module], config: dict[str, Any], shard: tuple[int, int], end: float) -> None:
-    """Run what is pending of a shard, until the time is over."""
+def run(modules: list[Module], config: dict[str, Any], share: Share, end: float) -> None:
+    """Run what is pending of a share, until the time is over."""
     for name in config["preload"]:
         importlib.import_module(name)
     operators, copy = config["operators"], copy_of_the_tree()
@@ -216,32 +252,34 @@ def run(modules: list[Module], config: dict[str, Any], shard: tuple[int, int], e
     try:
         for module in modules:
             with use_db(session_of(module, operators)) as database:
-                run_module(module, database, operators, shard, end, log, limits)
+                run_module(module, database, operators, share, end, log, limits)
     finally:
         os.chdir(ROOT)
         shutil.rmtree(copy)
         log.unlink(missing_ok=True)
 
 
+def survived(result: WorkResult) -> bool:
+    return bool(result.test_outcome == TestOutcome.SURVIVED)
+
+
 def run_module(
     module: Module,
     database: WorkDB,
     operators: list[str],
-    shard: tuple[int, int],
+    share: Share,
     end: float,
     log: Path,
     limits: dict[tuple[Any, ...], float],
 ) -> None:
-    """Run a module's part of a shard; `limits` keeps how long its tests may take, by the tests."""
-    done = {job for job, _ in database.results}
-    mine = mutants_of(module, database, operators)[shard[0] - 1 :: shard[1]]
-    pending = [(job, mutation) for job, mutation in mine if job not in done]
+    """Run a module's part of a share; `limits` keeps how long its tests may take, by the tests."""
+    pending = share.of(mutants_of(module, database, operators), dict(database.results))
     if not pending or time.monotonic() > end:
         return
     tests = (module.first, module.tests)
     if tests not in limits:
         start = time.monotonic()
-        if (outcome := noticed(module, log, 1800)) != "survived":
+        if (outcome := noticed(module, log, 1800, bytecode=True)) != "survived":
             tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
             sys.exit(f"ci/mutation: the tests of {module.file} fail without a mutant ({outcome}):\n{tail}")
         limits[tests] = 60 + 4 * (time.monotonic() - start)
@@ -330,6 +368,8 @@ def main() -> int:
     parser.add_argument(
         "--shard", type=shard_of, default=(1, 1), metavar="K/N", help="every N-th mutant, from the K-th"
     )
+    parser.add_argument("--sample", type=int, metavar="N", help="N mutants of each module, the same each time")
+    parser.add_argument("--again", action="store_true", help="run what survived, with the tests as they are now")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
@@ -337,7 +377,8 @@ def main() -> int:
     modules = modules_of(config, options.files)
     os.chdir(ROOT)
     if not options.report:
-        run(modules, config, options.shard, time.monotonic() + 60 * options.minutes)
+        share = Share(options.shard, options.sample, options.again)
+        run(modules, config, share, time.monotonic() + 60 * options.minutes)
     return report(modules, config["operators"])
 
 

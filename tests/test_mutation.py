@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,24 @@ def test_shards_go_on_where_they_stopped_and_survivors_need_a_reason(project):
     assert (code, row(output)) == (1, ["4", "2", "1", "0", "66.7%"])
     (project / "numbers_of/signs.py").write_text("def positive(x: int) -> bool:\n    return x > 0\n")
     assert row(mutation(project, "--report")[1])[3] == "4"  # another file has other mutants
+
+
+def test_a_sample_is_the_same_each_time_and_survivors_are_run_again(project):
+    code, output = mutation(project, "--sample", "5")
+    assert "5/5" in output and row(output)[3] == "2"
+    killed, survived, _, _, score = row(output)
+    share = int(killed) / (int(killed) + int(survived))
+    low, high = (float(bound) / 100 for bound in re.findall(r"([\d.]+)%", score)[1:])
+    assert low < share < high
+    tests = (project / "test_numbers.py").read_text()
+    (project / "test_numbers.py").write_text(
+        tests + "\n\ndef test_one():\n    assert positive(1) and not positive(0)\n"
+    )
+    code, output = mutation(project, "--again")
+    assert f"{survived}/{survived} killed" in output
+    assert (code, row(output)) == (0, ["5", "0", "0", "2", row(output)[4]])
+    again = mutation(project, "--sample", "5")[1]
+    assert "killed " not in again and "survived " not in again  # nothing is left of it
 
 
 def test_what_cannot_be_run_is_said_in_a_line(project):

@@ -102,8 +102,8 @@ class CacheGroup:
     layers: int
     block_size: int | None
     """Tokens a block; None for states, each of which takes one block."""
-    window: int | None = None
-    states: int = 0
+    window: int | None
+    states: int
     """States that a sequence takes."""
 
     def blocks(self, length: int, in_flight_tokens: int) -> int:

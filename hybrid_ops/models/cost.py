@@ -122,7 +122,7 @@ def prefill_cost(
 
     Raises ValueError when a number is negative or `cached` leaves no token to compute.
     """
-    if batch < 0 or prompt < 1 or not 0 <= cached < prompt or steps < 1:
+    if batch < 0 or steps < 1 or not 0 <= cached < prompt:
         raise ValueError(f"no prefill: batch={batch}, prompt={prompt}, cached={cached}, steps={steps}")
     tokens = batch * (prompt - cached)
     pairs = {window: attended_pairs(prompt, window) - attended_pairs(cached, window) for window in model.pair_flops}

@@ -68,6 +68,38 @@ def test_groups_are_merged_by_version():
     assert [group.layers for group in new.groups] == [4, 5]
 
 
+@pytest.mark.parametrize(
+    ("engine_version", "merged", "apart", "null_blocks", "states"),
+    [
+        ("0.13", (6, 5), (5, 4), 0, 2),
+        ("0.17.1", (6, 5), (5, 4), 0, 2),
+        ("0.18", (7, 5), (3, 2), 0, 2),
+        ("0.25", (7, 5), (3, 2), 0, 2),
+        ("0.26", (7, 5), (3, 2), 0, 2),
+        ("0.31", (7, 5), (3, 2), 0, 2),
+        ("0.32", (7, 5), (3, 2), 1, 3),
+    ],
+)
+def test_what_each_release_does(engine_version, merged, apart, null_blocks, states):
+    """Layers merge below a ratio and not at it; a block may be held back; a cached Mamba-2 may keep one state more.
+
+    The pairs are numbers of layers that keep a state, and of attention.
+    """
+
+    def plan(layers, cache_bytes=1 << 30, **options):
+        pattern = "M" * layers[0] + "*" * layers[1]
+        config = load_config("nemotron-h-tiny") | {"hybrid_override_pattern": pattern, "num_hidden_layers": sum(layers)}
+        return plan_cache(read_model(config), cache_bytes, engine_version=engine_version, **options)
+
+    assert [group.layers for group in plan(merged).groups] == [merged[1], merged[0]]
+    assert max(group.layers for group in plan(apart).groups) == min(apart) and len(plan(apart).groups) == 3
+    block, needed = plan((1, 1)).bytes_per_block, plan((1, 1)).blocks_per_sequence(1)
+    assert plan((1, 1), (needed + null_blocks) * block).max_concurrency(1) > 0
+    with pytest.raises(InputError, match="hold no sequence of 1 tokens"):
+        plan((1, 1), (needed + null_blocks) * block - 1).max_concurrency(1)
+    assert plan((1, 1), prefix_caching=True).blocks_per_sequence(1) == 1 + states
+
+
 @given(
     name=st.sampled_from(config_names()),
     cache_bytes=st.integers(1 << 35, 1 << 38),  # room for the longest sequence of the largest model
@@ -106,6 +138,19 @@ def test_windows_keep_room_for_tokens_in_flight():
     plan = plan_cache(model, 1 << 30, in_flight_tokens=64)
     assert plan.blocks_per_sequence(100_000) == -(-(256 - 1 + 64) // 16) + 1
     assert plan.blocks_per_sequence(100) == -(-100 // 16) + 1
+    # As many tokens are in flight as vLLM schedules at once unless told otherwise.
+    assert plan_cache(model, 1 << 30).blocks_per_sequence(100_000) == -(-(256 - 1 + 8192) // 16) + 1
+    assert plan_cache(model, 1 << 30).in_flight_tokens == 8192
+
+
+def test_a_plan_as_json_says_what_each_group_keeps():
+    plan = plan_cache(load_model("nemotron-h-tiny"), 1 << 30, prefix_caching=True, platform="cpu")
+    groups = plan.as_dict([1, 2])["groups"]
+    assert [(group["kind"], group["states"]) for group in groups] == [("full attention", 0)] + [("state", 3)] * 4
+    assert all(group["window"] is None for group in groups)
+    assert [group["block_size"] for group in groups] == [plan.block_size] + [None] * 4
+    windowed = plan_cache(load_model("mistral-tiny"), 1 << 30).as_dict([])["groups"]
+    assert {(group["kind"], group["window"], group["states"]) for group in windowed} >= {("sliding window", 256, 0)}
 
 
 def test_cache_memory_of_a_gpu():
@@ -114,6 +159,9 @@ def test_cache_memory_of_a_gpu():
     assert cache_memory(model, 16_000_000_000, 0.5, tensor_parallel=2) == 8_000_000_000 - model.parameters
     with pytest.raises(InputError, match=r"llama-3\.2-1b\.json: gpu memory: 1000000000 bytes .* hold no cache beside"):
         cache_memory(model, 1_000_000_000)
+    with pytest.raises(InputError, match="hold no cache beside"):
+        cache_memory(model, 2 * model.parameters, 1.0)  # the weights fill it
+    assert cache_memory(model, 2 * model.parameters + 1, 1.0) == 1
 
 
 @pytest.mark.parametrize(

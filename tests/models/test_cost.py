@@ -1,6 +1,7 @@
 """The closed forms against loops over every token and step, and what must hold between costs."""
 
 import dataclasses
+import inspect
 import math
 
 import pytest
@@ -63,6 +64,60 @@ def test_one_step_reads_what_its_sequences_keep(name, batch, prompt, generation)
     assert last.cache_write == 2 * batch * sum(part.kv_numbers for part in model.attention)
     assert last.state_read == last.state_write == 2 * batch * state
     assert last.weights == round(2 * (weights + batch * model.hidden))
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    batch=st.integers(0, 4),
+    prompt=st.integers(1, 700),
+    steps=st.integers(1, 5),
+    cache=st.sampled_from([(None, 2), ("float8_e4m3fn", 1), ("float32", 4)]),
+    state=st.sampled_from([(None, None), ("bfloat16", 2), ("float32", 4)]),
+    data=st.data(),
+)
+def test_a_prefill_moves_what_its_sequences_keep(name, batch, prompt, steps, cache, state, data):
+    """A prefill's bytes, from the layers one by one, for any data types."""
+    model = load_model(name)
+    cached = data.draw(st.integers(0, prompt - 1), label="cached")
+    moved = prefill_cost(
+        model, batch, prompt, cached=cached, steps=steps, cache_dtype=cache[0], state_dtype=state[0]
+    ).bytes
+    rows, tokens = cache[1] * batch, batch * (prompt - cached)
+    assert moved.cache_read == sum(
+        rows * part.kv_numbers * min(prompt, part.window or prompt) for part in model.attention
+    )
+    assert moved.cache_write == sum(rows * part.kv_numbers * (prompt - cached) for part in model.attention)
+    convolutions = 2 * sum(part.convolution_state for part in model.recurrent)
+    states = sum(part.recurrent_state for part in model.recurrent)
+    if state[1]:
+        assert moved.state_write == batch * (convolutions + state[1] * states)
+    assert moved.state_write == batch * model.state_bytes(state[0])
+    assert moved.state_read == (moved.state_write if cached else 0)
+    weights = sum(layer.norm_parameters for layer in model.layers) + model.hidden + model.head.parameters
+    weights += sum(part.weights_read(math.ceil(tokens / steps)) for part in model.components)
+    assert moved.weights == round(2 * (steps * weights + tokens * model.hidden))
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    prompt=st.integers(1, 90),
+    generation=st.integers(1, 9),
+    dtypes=st.sampled_from([{}, {"cache_dtype": "float32"}, {"state_dtype": "float32"}, {"state_dtype": "bfloat16"}]),
+    steps=st.integers(1, 3),
+    data=st.data(),
+)
+def test_a_generation_is_its_prefill_and_its_decoding(name, prompt, generation, dtypes, steps, data):
+    model, cached = load_model(name), data.draw(st.integers(0, prompt - 1), label="cached")
+    whole = generation_cost(model, 3, prompt, generation, cached=cached, prefill_steps=steps, **dtypes)
+    assert whole.prefill == prefill_cost(model, 3, prompt, cached=cached, steps=steps, **dtypes)
+    assert whole.decode == decode_cost(model, 3, prompt, generation, **dtypes)
+    plain = generation_cost(model, 3, prompt, generation).prefill
+    assert plain == prefill_cost(model, 3, prompt) == prefill_cost(model, 3, prompt, cached=0, steps=1)
+    total = whole.total
+    assert (total.tokens, total.steps) == (3 * (prompt - cached + generation - 1), steps + generation - 1)
+    assert total.flops.total == whole.prefill.flops.total + whole.decode.flops.total
+    assert total.bytes.total == whole.prefill.bytes.total + whole.decode.bytes.total
+    assert total.arithmetic_intensity == total.flops.total / total.bytes.total
 
 
 @given(name=st.sampled_from(NAMES), prompt=st.integers(2, 700), data=st.data())
@@ -132,16 +187,23 @@ def test_operations_do_not_grow_with_tokens_or_requests(name):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"batch": -1, "prompt": 1}, {"batch": 1, "prompt": 0}, {"batch": 1, "prompt": 4, "cached": 4}],
+    [
+        {"batch": -1, "prompt": 1},
+        {"batch": 1, "prompt": 0},
+        {"batch": 1, "prompt": 4, "cached": 4},
+        {"batch": 1, "prompt": 4, "cached": -1},
+        {"batch": 1, "prompt": 4, "steps": 0},
+    ],
 )
 def test_no_such_prefill(arguments):
     with pytest.raises(ValueError, match="no prefill"):
         prefill_cost(load_model("llama-tiny"), **arguments)
 
 
-def test_no_such_decode():
+@pytest.mark.parametrize("arguments", [(1, 1, 0), (1, 0, 1), (-1, 1, 1)])
+def test_no_such_decode(arguments):
     with pytest.raises(ValueError, match="no decode"):
-        decode_cost(load_model("llama-tiny"), 1, 1, 0)
+        decode_cost(load_model("llama-tiny"), *arguments)
 
 
 def test_costs_of_nothing():
@@ -158,3 +220,11 @@ def test_a_total_is_the_sum_of_its_parts_and_what_is_not_given_is_nothing(kind):
     assert digits.total == 11111
     assert (digits + digits).total == 22222
     assert digits + kind() == digits
+
+
+@pytest.mark.parametrize("function", [prefill_cost, decode_cost, generation_cost])
+def test_counts_that_could_be_mistaken_for_each_other_are_given_by_name(function):
+    positional = {"prefill_cost": 3}.get(function.__name__, 4)
+    parameters = list(inspect.signature(function).parameters.values())
+    assert all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters[:positional])
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters[positional:])

@@ -42,3 +42,9 @@ def test_without_a_bound_numbers_must_be_equal() -> None:
     assert judged("7.5 7.25 7.0000001", bound=0.0)[0] is Verdict.CHANGED
     assert not are_alike([1.0, 1.0 + 1e-9], is_tokens=False)
     assert are_alike([1.0, 1.0 + 1e-9], is_tokens=False, rounding=1e-6)
+
+
+def test_the_same_numbers_in_other_words_are_no_distance_apart() -> None:
+    verdict, reason = judged("7.50 7.25 7")
+    assert verdict is Verdict.PASS
+    assert reason == "7.50 7.25 7: 0.0e+00 from the baseline, within the bound of 1.0e-02."

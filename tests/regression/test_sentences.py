@@ -58,6 +58,8 @@ SENTENCES = [
         "Measured 100.499 in 2 launches, but there is no baseline to compare with.",
     ),
     (bounded(0.1, Direction.LOWER, 0.2), Ground.WITHIN_BOUND, "0.1, within the bound of at most 0.2."),
+    (bounded(0.2, Direction.LOWER, 0.2), Ground.WITHIN_BOUND, "0.2, within the bound of at most 0.2."),
+    (bounded(0.2, Direction.HIGHER, 0.2), Ground.WITHIN_BOUND, "0.2, within the bound of at least 0.2."),
     (bounded(99.0, Direction.HIGHER, 100.0), Ground.BEYOND_BOUND, "99, beyond the bound of at least 100."),
     (exact(12), Ground.EXACTLY_EQUAL, "Exactly 12."),
     (exact(13), Ground.EXACTLY_DIFFERENT, "13 where the baseline has 12: an exact metric must not differ."),
@@ -143,6 +145,23 @@ def test_each_ground_has_its_sentence(evidence, ground, sentence):
     judgement = judge_cell(evidence, Settings())
     assert (judgement.ground, judgement.verdict) == (ground, ground.verdict)
     assert judgement.reason == sentence
+    assert judgement.decided == (ground is not Ground.LAUNCH_AGAIN)
+    assert judgement.launches == len(evidence.current if evidence.pairs is None else evidence.pairs)
+
+
+@pytest.mark.parametrize(
+    ("direction", "values", "bounds", "furthest"),
+    [
+        (Direction.LOWER, (0.1, 0.5, 0.2), (0.2, 0.4, 0.9), (0.5, 0.4)),
+        (Direction.LOWER, (0.1, 0.3, 0.2), (0.2, 0.35, 0.9), (0.3, 0.35)),
+        (Direction.HIGHER, (9.0, 5.0, 7.0), (8.0, 5.5, 6.0), (5.0, 5.5)),
+    ],
+)
+def test_the_launch_that_is_furthest_beyond_its_bound_speaks_for_all(direction, values, bounds, furthest):
+    judgement = judge_cell(Evidence(Kind.EXACT, direction, values, bounds=bounds), Settings())
+    assert (judgement.value, judgement.baseline) == furthest
+    sign = 1 if direction is Direction.LOWER else -1
+    assert (judgement.ground is Ground.BEYOND_BOUND) is (sign * (furthest[0] - furthest[1]) > 0)
 
 
 def test_without_a_budget_the_cell_that_could_be_launched_again_says_so():

@@ -17,7 +17,7 @@ TODAY = date(2026, 6, 1)
 def judgement(verdict: Verdict, change: float = 0.06) -> Judgement:
     interval = (math.log1p(change) - 0.01, math.log1p(change) + 0.01)
     ground = next((ground for ground in Ground if ground.verdict is verdict), Ground.NOTHING_MEASURED)
-    return Judgement(verdict=verdict, ground=ground, reason="6 % worse.", change=change, interval=interval)
+    return Judgement(verdict=verdict, ground=ground, reason="6 % worse.", change=change, interval=interval, launches=3)
 
 
 def waiver(days: int = 10, limit: float | None = None) -> Waiver:
@@ -56,7 +56,9 @@ def test_a_waiver_hides_no_broken_measurement(verdict):
 def test_a_waiver_does_not_cover_a_greater_regression():
     assert waived(judgement(Verdict.SLOWER, 0.06), waiver(limit=0.08), TODAY).verdict is Verdict.EXPECTED_FAILURE
     assert waived(judgement(Verdict.SLOWER, -0.20), waiver(limit=0.08), TODAY).verdict is Verdict.SLOWER
-    exact = Judgement(verdict=Verdict.CHANGED, ground=Ground.EXACTLY_DIFFERENT, reason="Differs.", change=0.5)
+    exact = Judgement(
+        verdict=Verdict.CHANGED, ground=Ground.EXACTLY_DIFFERENT, reason="Differs.", change=0.5, launches=3
+    )
     assert waived(exact, waiver(limit=0.08), TODAY).verdict is Verdict.CHANGED
 
 

@@ -101,7 +101,7 @@ class Decision:
     `Settings.maximum_launches` are spent."""
     noise: float | None = None
     """The standard deviation of a launch (A/B: of a pair's log-ratio) that was reckoned with."""
-    launches: int = 0
+    launches: int
 
 
 @dataclass(frozen=True, kw_only=True)
