@@ -54,7 +54,12 @@ def test_a_batch_is_divided_and_put_together(tmp_path: Path) -> None:
     assert (tmp_path / "engines" / "replica-2" / "engine.log").exists()
 
 
+def living_children() -> set[psutil.Process]:
+    return {child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE}
+
+
 def test_what_one_cannot_do_fails_the_launch_and_ends_all(tmp_path: Path) -> None:
+    before = living_children()
     with loaded(tmp_path, fail={"on": "generate", "how": "die"}) as replicas:
         with pytest.raises(WorkerError, match="the engine process died during 'generate'"):
             generated(replicas, PROMPTS)
@@ -64,7 +69,7 @@ def test_what_one_cannot_do_fails_the_launch_and_ends_all(tmp_path: Path) -> Non
             generated(replicas, PROMPTS[:1])
         with pytest.raises(WorkerError, match="replicas do not answer 'probe_cache'"):
             replicas.ask(PROBE_CACHE, SECONDS, lengths=[16])
-    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    assert living_children() == before
 
 
 def test_a_lease_is_divided_over_the_replicas() -> None:

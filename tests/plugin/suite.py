@@ -21,6 +21,7 @@ workloads:
   wide: {description: two prompts, prompt_tokens: 8, generation_tokens: 4, num_prompts: 2}
 suites:
   quick: [brief]
+  standard: [brief]
   full: [brief, wide]
 """
 LEAN = ("-p", "no:hypothesispytest", "-p", "no:anyio")

@@ -136,7 +136,7 @@ def test_a_bad_baseline_is_one_line_and_is_left_as_it_was(suite: Suite, old: str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--perf-suite=nightly"], "*no suite is named 'nightly'; --perf-suite takes quick, full*"),
+        (["--perf-suite=nightly"], "*no suite is named 'nightly'; --perf-suite takes quick, standard, full*"),
         (["--perf-results=config.json"], "*config.json: the results folder cannot be written*"),
         (["--perf-models=missing.yaml"], "*missing.yaml: cannot be read*"),
         (["--perf-budget=soon"], "*--perf-budget: a time such as 90s, 15m or 2h, not 'soon'*"),

@@ -131,7 +131,7 @@ def test_no_gpu_where_one_is_required_is_2(suite: Suite, monkeypatch: pytest.Mon
 
 def test_nothing_selected_is_2(suite: Suite) -> None:
     done = night(suite, pytest_arguments=("-k", "nobody"))
-    assert (done.returncode, last_line(done)) == (2, "night: 2, could not be measured: quick: nothing was selected")
+    assert (done.returncode, last_line(done)) == (2, "night: 2, could not be measured: standard: nothing was selected")
 
 
 def engines_in(root: Path) -> list[psutil.Process]:
@@ -166,7 +166,7 @@ def test_an_interrupted_night_is_2_and_leaves_nothing_behind(suite: Suite, whole
     said, _ = run.communicate(timeout=SECONDS)
     assert run.returncode == 2
     assert "Traceback" not in said
-    assert said.splitlines()[-1] == "night: 2, could not be measured: quick: interrupted"
+    assert said.splitlines()[-1] == "night: 2, could not be measured: standard: interrupted"
     assert psutil.wait_procs(started, timeout=10)[1] == []
     assert {tuple(verdicts) for verdicts in verdicts_of(suite)} == {("missing-baseline", "not recorded")}
 
@@ -181,7 +181,7 @@ def test_a_killed_pytest_is_2(suite: Suite) -> None:
     child.kill()
     said, _ = run.communicate(timeout=SECONDS)
     assert run.returncode == 2
-    assert said.splitlines()[-1] == "night: 2, could not be measured: quick: pytest was killed by SIGKILL"
+    assert said.splitlines()[-1] == "night: 2, could not be measured: standard: pytest was killed by SIGKILL"
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_full_disk_for_results_is_2_and_one_line(suite: Suite, small_disk: Pat
     assert done.returncode == 2, done.stdout
     if store_is_elsewhere:
         assert "results cannot be written (No space left on device); the run has none" in done.stdout + done.stderr
-        assert last_line(done) == "night: 2, could not be measured: quick: pytest was interrupted"
+        assert last_line(done) == "night: 2, could not be measured: standard: pytest was interrupted"
     else:
         reason = f"{small_disk}/history.sqlite: the history cannot be written: database or disk is full"
         assert done.stdout == f"night: 2, could not be measured: {reason}\n"
@@ -232,7 +232,7 @@ def test_broken_yaml_is_3(suite: Suite, broken: Any, message: str) -> None:
     done = night(suite)
     assert (done.returncode, last_line(done)) == (
         3,
-        "night: 3, bad input: quick: pytest refused it, for the reason above",
+        "night: 3, bad input: standard: pytest refused it, for the reason above",
     )
     [line] = [line for line in done.stderr.splitlines() if line]
     pytest.LineMatcher([line]).fnmatch_lines([f"ERROR: {message}"])
@@ -242,7 +242,7 @@ def test_broken_yaml_is_3(suite: Suite, broken: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--suite", "nightly"], "ERROR: *no suite is named 'nightly'; --perf-suite takes quick, full"),
+        (["--suite", "nightly"], "ERROR: *no suite is named 'nightly'; --perf-suite takes quick, standard, full"),
         (["--store", "zoo.yaml"], "hybrid-perf: error: zoo.yaml: not a history that can be used: *"),
         (["--device", "abacus"], "hybrid-perf night: error: argument --device: invalid choice: 'abacus' *"),
         (["--budget", "0h"], "hybrid-perf: error: --budget: a time such as 90s, 15m or 2h, not '0h'"),
