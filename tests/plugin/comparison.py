@@ -58,7 +58,7 @@ class ComparisonSuite:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         options = self.suite.arguments[: self.suite.arguments.index("-k")]
-        return self.suite.pytester.runpytest_subprocess(*options, "-k", "toy", *arguments)
+        return self.suite.pytest(*options, "-k", "toy", *arguments)
 
     def values(self) -> dict[str, Any]:
         return {cell["cell"]: cell["value"] for cell in self.suite.results()["cells"]}

@@ -39,7 +39,7 @@ def probed(suite: Suite) -> Suite:
 
 def run(suite: Suite, *arguments: str) -> pytest.RunResult:
     options = [option for option in suite.arguments if option != "-k" and not option.startswith("steady")]
-    return suite.pytester.runpytest_subprocess(*options, "-k", "steady or plain", *arguments)
+    return suite.pytest(*options, "-k", "steady or plain", *arguments)
 
 
 def values(suite: Suite) -> dict[str, object]:

@@ -28,7 +28,7 @@ def rollouts(suite: Suite) -> Suite:
 
 def run(suite: Suite, *arguments: str) -> pytest.RunResult:
     options = [option for option in suite.arguments if "accounted" not in option and option != "-k"]
-    return suite.pytester.runpytest_subprocess(*options, "-k", "accounted", *arguments)
+    return suite.pytest(*options, "-k", "accounted", *arguments)
 
 
 def test_lengths_are_scaled_visibly_and_shown_as_the_published_table(rollouts: Suite) -> None:

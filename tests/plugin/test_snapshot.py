@@ -104,7 +104,7 @@ def every_kind(suite: Suite) -> Suite:
 def run(suite: Suite, *arguments: str) -> None:
     options = suite.arguments[: suite.arguments.index("-k")]
     names = " or ".join(f"{name}" for name in MODELS)
-    suite.pytester.runpytest_subprocess(*options, "-k", names, "--junitxml=junit.xml", *arguments)
+    suite.pytest(*options, "-k", names, "--junitxml=junit.xml", *arguments)
 
 
 def cells(suite: Suite) -> dict[str, dict[str, Any]]:

@@ -191,10 +191,10 @@ def test_a_run_leaves_the_plots_that_it_has_data_for(suite: Suite) -> None:
 def test_a_model_that_the_suite_leaves_out_is_named_with_the_suite_that_has_it(suite: Suite) -> None:
     suite.add_model("steady")
     suite.add_model("patient", not_in_suites=["quick"])
-    result = suite.pytester.runpytest_subprocess(*suite.arguments, "--collect-only", "-q")
+    result = suite.pytest(*suite.arguments, "--collect-only", "-q")
     lines = [line for line in result.outlines if "patient" in line]
     assert lines == ["the suite quick leaves out patient; --perf-suite standard or full has it"]
     assert any("steady/brief" in line for line in result.outlines)
-    result = suite.pytester.runpytest_subprocess(*suite.arguments, "--collect-only", "-q", "--perf-suite=full")
+    result = suite.pytest(*suite.arguments, "--collect-only", "-q", "--perf-suite=full")
     assert any("patient/wide" in line for line in result.outlines)
     assert "leaves out" not in result.stdout.str()

@@ -97,9 +97,7 @@ def test_portable_cells_that_pass_are_not_rewritten(suite: Suite) -> None:
 def test_an_update_alone_is_a_performance_run(suite: Suite, workers: list[str]) -> None:
     suite.add_model("steady")
     options = [option for option in suite.arguments if option != "--perf"]
-    result = suite.pytester.runpytest_subprocess(
-        *options, "--update-baselines", *workers, "-k", "steady/brief-output or ordinary"
-    )
+    result = suite.pytest(*options, "--update-baselines", *workers, "-k", "steady/brief-output or ordinary")
     assert result.ret == 0, result.stdout.str()
     assert result.parseoutcomes()["passed"] == 3, "the cells, and no ordinary test"
     assert len(suite.results()["update"]["written"]) == 3

@@ -160,16 +160,14 @@ def test_gpu_testcases_skip_with_a_reason_or_fail_when_a_gpu_is_required(suite: 
 
 
 def test_performance_tests_are_not_run_without_the_option(suite: Suite) -> None:
-    result = suite.pytester.runpytest_subprocess()
+    result = suite.pytest()
     assert result.parseoutcomes()["passed"] == 1
     result.stdout.fnmatch_lines(["*performance tests not run: add --perf*"])
     assert not (suite.root / "perf_results").exists()
 
 
 def test_options_have_their_own_group(suite: Suite) -> None:
-    suite.pytester.runpytest_subprocess("--help").stdout.fnmatch_lines(
-        ["performance regression (hybrid-ops):", "*--perf *"]
-    )
+    suite.pytest("--help").stdout.fnmatch_lines(["performance regression (hybrid-ops):", "*--perf *"])
 
 
 @pytest.mark.parametrize(

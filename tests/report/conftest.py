@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hybrid_ops.yaml_files import round_trip_yaml
+from tests.plugin.forked import PARENT
 from tests.plugin.suite import LEAN, TEST_FILE, WORKLOADS
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -28,15 +24,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "test_suite.py").write_text(TEST_FILE)
     options = ["--perf", "--perf-suite=full", "--perf-launches=1", "--perf-device=cpu", "--perf-foreign-cpu=100%",
                "--perf-models=zoo.yaml", "--perf-workloads=workloads.yaml", "-k", "steady/ or broken/"]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *LEAN, *options],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
+    done = PARENT.run(folder, *LEAN, *options)
+    assert done.ret == 1, done.stdout.str()
     [path] = folder.glob("perf_results/*/results.json")
     return path
