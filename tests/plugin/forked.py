@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[2]
 WARM_UP = {
@@ -128,6 +129,7 @@ def _warm_up() -> None:
         os.chdir(folder)
         status = pytest.main([*WARM_UP_ARGUMENTS, f"--rootdir={folder}"])
         assert status == pytest.ExitCode.OK, f"the first run ended with {status}"
+        Figure(layout="constrained").savefig("plot.png")  # a run with plots imports much of matplotlib at its end
         os.chdir(before)
         for name in [name for name, module in sys.modules.items() if _lies_in(module, folder)]:
             del sys.modules[name]  # a later run has files of the same names

@@ -10,7 +10,7 @@ from tests.plugin.suite import Suite
 UTILISATION = {"mfu", "mbu", "roofline_share", "arithmetic_intensity"}
 
 
-def test_an_update_records_the_processors_peaks_and_later_runs_use_them(suite: Suite) -> None:
+def test_an_update_records_the_processors_peaks_later_runs_use_them_and_broken_ones_are_one_line(suite: Suite) -> None:
     (suite.root / "llama.json").write_text(find_config("llama-tiny").read_text())
     suite.add_model("accounted", config="llama.json")
     suite.add_model("unknown")
@@ -31,19 +31,13 @@ def test_an_update_records_the_processors_peaks_and_later_runs_use_them(suite: S
     assert {verdicts[f"accounted/brief-{name}"] for name in ("mfu", "mbu", "roofline_share")} == {"faster"}
     assert verdicts["accounted/brief-arithmetic_intensity"] == "pass"
 
+    path.write_text("fast")
+    result = suite.run()
+    assert result.ret != 0
+    result.stderr.fnmatch_lines(["*peaks.json: not the peaks of a device*remove it to measure them anew*"])
+
 
 def test_peaks_are_not_measured_where_nothing_needs_them(suite: Suite) -> None:
     suite.add_model("unknown")
     assert suite.run().ret == 0
     assert suite.results()["device"]["peaks"] is None
-
-
-def test_broken_peaks_are_one_line(suite: Suite) -> None:
-    (suite.root / "llama.json").write_text(find_config("llama-tiny").read_text())
-    suite.add_model("accounted", config="llama.json")
-    suite.run("--update-baselines")
-    [path] = (suite.root / "perf_baselines").glob("*/peaks.json")
-    path.write_text("fast")
-    result = suite.run()
-    assert result.ret != 0
-    result.stderr.fnmatch_lines(["*peaks.json: not the peaks of a device*remove it to measure them anew*"])
