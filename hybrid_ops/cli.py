@@ -1,8 +1,9 @@
 """The command `hybrid-perf`.
 
 A subcommand is a module with `add_parser(subparsers)`, which ends in `parser.set_defaults(run=run)`, and `run(args)`,
-which returns the exit code. To add one, write it in the folder that its work belongs to and list it in `COMMANDS`; what
-is slow to import belongs inside its `run`. Where 2 means something else than bad input, it sets `bad_input`, too.
+which returns the exit code. To add one, write it in the folder that its work belongs to and list it in `COMMANDS`. Only
+the module of the subcommand that is asked for is imported, so that `hybrid-perf cost` does not wait for what
+`hybrid-perf history` needs. Where 2 means something else than bad input, it sets `bad_input`, too.
 """
 
 from __future__ import annotations
@@ -10,40 +11,32 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from hybrid_ops import __version__
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure import isolation_command, overhead_command
-from hybrid_ops.models import capacity_command, cost_command
-from hybrid_ops.regression.history import command as history_command
-from hybrid_ops.report import comment_command, log_command, notify_command, plot_command
-from hybrid_ops.report.compare import command as compare_command
-from hybrid_ops.report.interchange import export_command, import_command
-from hybrid_ops.report.page import command as report_command
-from hybrid_ops.report.published import command as published_command
-from hybrid_ops.run import gpu_command, night_command
-from hybrid_ops.workloads import data_command
 
-COMMANDS = (
-    capacity_command,
-    comment_command,
-    compare_command,
-    cost_command,
-    data_command,
-    export_command,
-    gpu_command,
-    history_command,
-    import_command,
-    isolation_command,
-    log_command,
-    night_command,
-    notify_command,
-    overhead_command,
-    plot_command,
-    published_command,
-    report_command,
-)
+COMMANDS = {
+    "capacity": "models.capacity_command",
+    "comment": "report.comment_command",
+    "compare": "report.compare.command",
+    "cost": "models.cost_command",
+    "data": "workloads.data_command",
+    "export": "report.interchange.export_command",
+    "gpu": "run.gpu_command",
+    "history": "regression.history.command",
+    "import": "report.interchange.import_command",
+    "isolation": "measure.isolation_command",
+    "log": "report.log_command",
+    "night": "run.night_command",
+    "notify": "report.notify_command",
+    "overhead": "measure.overhead_command",
+    "plot": "report.plot_command",
+    "published": "report.published.command",
+    "report": "report.page.command",
+}
+"""The module of each subcommand."""
 BAD_INPUT = 2
 """The exit code for bad input, unless a subcommand has another."""
 
@@ -63,19 +56,20 @@ class Parser(argparse.ArgumentParser):
         return known, unknown
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands."""
+def build_parser(asked: str | None = None) -> argparse.ArgumentParser:
+    """The parser of one subcommand, or of all where none of that name is asked for."""
     parser = Parser(prog="hybrid-perf", description="Performance of hybrid language models.")
     parser.add_argument("--version", action="version", version=f"hybrid-perf {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        import_module(f"hybrid_ops.{COMMANDS[name]}").add_parser(subparsers)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand. Bad input is one line on standard error and exit code 2, or the subcommand's own."""
-    args = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    args = build_parser(words[0] if words else None).parse_args(words)
     try:
         return args.run(args)
     except InputError as error:

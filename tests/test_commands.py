@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_ops.cli import build_parser
+from hybrid_ops.cli import COMMANDS, build_parser
 from tests.plugin.comparison import ComparisonSuite
 from tests.plugin.suite import Suite
 
@@ -52,7 +52,7 @@ def lines_of(path: Path) -> list[Any]:
 
 def test_every_command_is_tested_here() -> None:
     [subparsers] = [action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    assert set(subparsers.choices) == {words[0] for words, _ in BAD_INPUT}
+    assert set(subparsers.choices) == {words[0] for words, _ in BAD_INPUT} == COMMANDS.keys()
 
 
 def test_capacity(folder: Path) -> None:

@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic_core import to_jsonable_python
 
 from hybrid_ops.engines.devices import Device, divided
 from hybrid_ops.engines.protocol import CAPTURE_STAGE, COMPILE_STAGE, LOAD, LOAD_STAGE, LoadFacts
@@ -322,7 +324,7 @@ def unmade_record(launch: Launch, error: str | None = None) -> LaunchRecord:
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         seconds=0.0,
         log=str(launch.folder / "engine.log"),
-        device=asdict(launch.device),
+        device=to_jsonable_python(launch.device),
         arguments=launch.spec.engine_arguments,
         environment=launch.variables,
         error=error,

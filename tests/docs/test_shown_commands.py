@@ -151,6 +151,7 @@ def missing_files(words: Sequence[str]) -> list[str]:
     return [piece for piece in pieces if re.search(r"[./]", piece) and not (ROOT / piece).exists()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("one", run_by_pytest(), ids=lambda one: one.line)
 def test_pytest_takes_it(one: Shown, read_by_pytest: dict[tuple[str, ...], tuple[int, str]]) -> None:
     status, said = read_by_pytest[one.words]
@@ -168,6 +169,7 @@ def test_options_that_pytest_is_said_to_have_are_there(pytester: pytest.Pytester
     assert len(unknown) > 5 and {line: names for line, names in unknown.items() if names} == {}
 
 
+@pytest.mark.long
 def test_what_is_wrong_or_selects_nothing_would_be_seen(
     read_by_pytest: dict[tuple[str, ...], tuple[int, str]],
 ) -> None:

@@ -60,6 +60,7 @@ def test_every_fault_is_in_the_table() -> None:
     assert {fault for fault, *_ in CAUGHT} == FAULTS.keys()
 
 
+@pytest.mark.long
 def test_a_state_that_is_not_carried_is_caught_where_the_prefill_is_in_parts(tmp_path: Path) -> None:
     assert beyond(tmp_path, "state-not-carried", "nemotron-h-tiny", {}) == {"chunked_logprob_error"}
 

@@ -40,9 +40,8 @@ def launch(model: str, folder: Path, index: int) -> LaunchRecord:
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> list[LaunchRecord]:
-    folder = tmp_path_factory.mktemp("llama")
-    return [launch("llama-tiny", folder, index) for index in (1, 2)]
+def llama(tmp_path_factory: pytest.TempPathFactory) -> LaunchRecord:
+    return launch("llama-tiny", tmp_path_factory.mktemp("llama"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +49,28 @@ def nemotron(tmp_path_factory: pytest.TempPathFactory) -> LaunchRecord:
     return launch("nemotron-h-tiny", tmp_path_factory.mktemp("nemotron"), 1)
 
 
-def test_exact_metrics_repeat_in_a_fresh_process(llama: list[LaunchRecord]) -> None:
+@pytest.mark.long
+def test_exact_metrics_repeat_in_a_fresh_process(llama: LaunchRecord, tmp_path: Path) -> None:
     exact = ("output_tokens", "scheduler_steps", "output_hash", "kv_cache_bytes", "model_bytes")
     first, second = ({case: [seen.values[name] for name in exact] for case, seen in record.cases.items()}
-                     for record in llama)  # fmt: skip
+                     for record in (llama, launch("llama-tiny", tmp_path, 2)))  # fmt: skip
     assert first == second
 
 
-def test_greedy_and_sampled_outputs_differ(llama: list[LaunchRecord]) -> None:
-    hashes = {case: seen.values["output_hash"] for case, seen in llama[0].cases.items()}
+def test_greedy_and_sampled_outputs_differ(llama: LaunchRecord) -> None:
+    hashes = {case: seen.values["output_hash"] for case, seen in llama.cases.items()}
     assert len(set(hashes.values())) == 3
 
 
-def test_models_do_not_echo_one_another(llama: list[LaunchRecord], nemotron: LaunchRecord) -> None:
-    one = llama[0].cases["llama-tiny/greedy"].values["output_hash"]
+@pytest.mark.long
+def test_models_do_not_echo_one_another(llama: LaunchRecord, nemotron: LaunchRecord) -> None:
+    one = llama.cases["llama-tiny/greedy"].values["output_hash"]
     other = nemotron.cases["nemotron-h-tiny/greedy"].values["output_hash"]
     assert one != other
 
 
-def test_counts_are_those_of_the_workload(llama: list[LaunchRecord]) -> None:
-    single, batch = (llama[0].cases[f"llama-tiny/{name}"].values for name in ("greedy", "batch"))
+def test_counts_are_those_of_the_workload(llama: LaunchRecord) -> None:
+    single, batch = (llama.cases[f"llama-tiny/{name}"].values for name in ("greedy", "batch"))
     assert (single["output_tokens"], batch["output_tokens"]) == (24, 72)
     assert single["scheduler_steps"] == batch["scheduler_steps"] == 24  # one prefill step, then one a token
     # 40 + 24 tokens fill one block of 128 tokens: 4 layers × 2 (keys, values) × 2 heads × 64 × 2 bytes a token.
@@ -77,16 +78,16 @@ def test_counts_are_those_of_the_workload(llama: list[LaunchRecord]) -> None:
     assert batch["kv_cache_bytes"] == 3 * single["kv_cache_bytes"]
 
 
-def test_the_model_computes_in_every_step_of_a_processor(llama: list[LaunchRecord]) -> None:
+def test_the_model_computes_in_every_step_of_a_processor(llama: LaunchRecord) -> None:
     """So what a batch costs there is as it was before steps without work were left out."""
-    batch = llama[0].cases["llama-tiny/batch"]
+    batch = llama.cases["llama-tiny/batch"]
     cost = workload_cost(EngineSpec("llama-tiny", load_zoo()["llama-tiny"], "cpu", VllmOffline()), BATCH, 24, "0.32")
     assert cost is not None
     assert batch.values["arithmetic_intensity"] == cost.total.arithmetic_intensity
 
 
-def test_times_hang_together(llama: list[LaunchRecord]) -> None:
-    iterations = llama[0].cases["llama-tiny/greedy"].iterations
+def test_times_hang_together(llama: LaunchRecord) -> None:
+    iterations = llama.cases["llama-tiny/greedy"].iterations
     assert len(iterations) == GREEDY.timed_iterations
     for values in iterations:
         assert values["median_ttft_ms"] < values["median_e2el_ms"]
@@ -95,6 +96,7 @@ def test_times_hang_together(llama: list[LaunchRecord]) -> None:
         assert values["decode_throughput"] == pytest.approx(1e3 / values["median_tpot_ms"])
 
 
+@pytest.mark.long
 def test_the_record_names_versions_device_and_cache_groups(nemotron: LaunchRecord) -> None:
     facts = nemotron.facts
     assert facts is not None and facts.cache is not None
@@ -107,6 +109,6 @@ def test_the_record_names_versions_device_and_cache_groups(nemotron: LaunchRecor
     assert "MambaSpec" in kinds
 
 
-def test_the_record_survives_json(nemotron: LaunchRecord) -> None:
+def test_the_record_survives_json(llama: LaunchRecord) -> None:
     adapter = TypeAdapter(LaunchRecord)
-    assert adapter.validate_json(adapter.dump_json(nemotron, by_alias=True)) == nemotron
+    assert adapter.validate_json(adapter.dump_json(llama, by_alias=True)) == llama

@@ -121,6 +121,7 @@ def test_a_gpus_peaks_are_the_tables(tmp_path: Path) -> None:
     assert not has_peaks(Device("cuda", 0, "NVIDIA Imaginary 9000", "nvidia-imaginary"))
 
 
+@pytest.mark.long
 def test_a_processors_peaks_are_measured_once_and_recorded_by_an_update_only(tmp_path: Path) -> None:
     recorded = tmp_path / "class" / "peaks.json"
     measured = run_peaks(CPU, {"bfloat16"}, recorded, record=False)

@@ -86,6 +86,7 @@ def test_a_failed_configuration_leaves_its_claims_unmeasured(compared: Compariso
     result.stdout.fnmatch_lines(["comparison: no files: toy: no results of the configuration full"])
 
 
+@pytest.mark.long
 def test_every_parameter_can_be_set_and_other_baselines_then_do_not_apply(compared: ComparisonSuite) -> None:
     assert compared.run("--update-baselines").ret == 0
     settings = ["prompt_tokens=16,40", "num_prompts=3", "generation_tokens=5", "warmup_iterations=0",

@@ -23,6 +23,7 @@ def rollouts(suite: Suite) -> Suite:
     (suite.root / "llama.json").write_text(find_config("llama-tiny").read_text())
     (suite.root / "workloads.yaml").write_text(WORKLOADS)
     suite.add_model("accounted", config="llama.json", arguments={"step_ms": 1.0})
+    suite.know_peaks()
     return suite
 
 

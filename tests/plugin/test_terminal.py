@@ -100,6 +100,7 @@ def test_each_cause_is_explained_once_and_junit_keeps_every_message(night: Suite
     assert sum("no such weights" in (message or "") for message in messages) == 21
 
 
+@pytest.mark.long
 def test_the_commands_work(night: Suite) -> None:
     lines = report_of(night.run("--perf-launches=6").outlines)
     again, accept = commands(lines, "measure again"), commands(lines, "accept, if it is intended")

@@ -82,6 +82,7 @@ def test_loads_that_fail_do_so_alone(nothing_left: Callable[[Path], None], tmp_p
     nothing_left(tmp_path)
 
 
+@pytest.mark.long
 def test_a_server_that_dies_under_load(nothing_left: Callable[[Path], None], tmp_path: Path) -> None:
     record = launch(fake_engine("ok"), tmp_path, {"deadly": DEADLY}, deadline_seconds=60)
     assert (
@@ -90,6 +91,7 @@ def test_a_server_that_dies_under_load(nothing_left: Callable[[Path], None], tmp
     nothing_left(tmp_path)
 
 
+@pytest.mark.long
 def test_a_stream_that_never_ends_is_cut_at_the_deadline(nothing_left: Callable[[Path], None], tmp_path: Path) -> None:
     record = launch(fake_engine("ok"), tmp_path, {"endless": ENDLESS}, deadline_seconds=8)
     assert record.error == "no answer to 'bench' within 8 s; killed"

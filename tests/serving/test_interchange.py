@@ -40,6 +40,7 @@ def exported(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> l
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.long
 def test_what_the_real_command_writes_is_imported_and_exported_whole(
     tmp_path: Path, fake_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,6 @@ suites:
   quick: [load]
   refused: [load, refused]
 """
-CASES = "fake/load or fake/refused or stand-in/load-c1-"
 TEST_FILE = """
 import pytest
 from hybrid_ops.plugin import check
@@ -77,10 +76,7 @@ def running_server() -> Iterator[str]:
 
 def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
     serving_suite.add_model("fake", server_command=[*FAKE_COMMAND, "--tells", "/version"])
-    # The next launch's worker waits in another folder while the first server is under load.
-    stand_in = [*FAKE_COMMAND, "--tells", "/props", "--replaced", "selective_scan"]
-    serving_suite.add_model("stand-in", server_command=stand_in)
-    result = serving_suite.run("--perf-suite=refused", "--perf-launches=1", "-v", "-k", CASES)
+    result = serving_suite.run("--perf-suite=refused", "--perf-launches=1", "-v", "-k", "fake/load or fake/refused")
     verdicts = serving_suite.verdicts()
     assert {verdict for cell, verdict in verdicts.items() if "/refused-" in cell} == {"failed-to-run"}
     assert {verdict for cell, verdict in verdicts.items() if cell.startswith("fake/load-")} <= {
@@ -103,13 +99,25 @@ def test_a_run_measures_loads_and_prints_them(serving_suite: Suite) -> None:
     ):
         result.stdout.fnmatch_lines([line])
     [written] = serving_suite.root.glob("perf_results/*/serving.txt")
-    assert written.read_text().count("Serving Benchmark Result") == 3 + 1
+    assert written.read_text().count("Serving Benchmark Result") == 3
+    document = serving_suite.results()
+    [launch] = document["launches"]
+    assert (Path(launch["log"]).parent / "server.log").is_file()
+    assert launch["facts"]["versions"] == {"vllm": "9.9.fake"}, "the server's own, not this machine's"
+    assert document["versions"].keys() == {"python", "hybrid-ops", "source", "vllm"}
+
+
+@pytest.mark.long
+def test_another_server_on_reference_kernels_waits_beside_the_first(serving_suite: Suite) -> None:
+    """The next launch's worker waits in another folder while the first server is under load."""
+    serving_suite.add_model("fake", server_command=[*FAKE_COMMAND, "--tells", "/version"])
+    stand_in = [*FAKE_COMMAND, "--tells", "/props", "--replaced", "selective_scan"]
+    serving_suite.add_model("stand-in", server_command=stand_in)
+    assert serving_suite.run("--perf-launches=1", "-k", "fake/load-c1- or stand-in/load-c1-").ret == 0
     document = serving_suite.results()
     launches = {case.partition("/")[0]: launch for launch in document["launches"] for case in launch["cases"]}
     assert all((Path(launch["log"]).parent / "server.log").is_file() for launch in launches.values())
-    assert launches["fake"]["facts"]["versions"] == {"vllm": "9.9.fake"}, "the server's own, not this machine's"
     assert document["versions"].keys() == {"python", "hybrid-ops", "source", "vllm", "llama.cpp"}
-
     assert launches["stand-in"]["facts"]["reference_kernels"] == ["selective_scan"]
     assert launches["stand-in"]["facts"]["versions"] == {"llama.cpp": "b1-fake"}
     reasons = {cell["metric"]: (cell["verdict"], cell["reason"]) for cell in document["cells"]

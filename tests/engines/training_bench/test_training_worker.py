@@ -15,6 +15,7 @@ from hybrid_ops.engines.worker import Worker, WorkerError
 from tests.engines.training_bench.plans import model_folder, plan
 
 FAULTY = Path(__file__).with_name("faulty_worker.py")
+SLOWEST = "nemotron-h-tiny"
 HYBRIDS = ("llama-tiny", "nemotron-h-tiny", "falcon-h1-tiny", "olmo-hybrid-tiny", "qwen3-next-tiny")
 PATIENCE = 120
 
@@ -32,7 +33,9 @@ def train(worker: Worker, tmp_path: Path, model: str = "llama-tiny", arguments=N
     return worker.ask(TRAIN, PATIENCE, plan=plan(**changes))
 
 
-@pytest.mark.parametrize("model", HYBRIDS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=[pytest.mark.long] if name == SLOWEST else []) for name in HYBRIDS]
+)
 def test_the_first_steps_are_those_of_float64(worker: Worker, tmp_path: Path, model: str) -> None:
     seen = train(worker, tmp_path, model)
     assert seen.refusal is None
