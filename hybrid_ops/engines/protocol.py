@@ -270,7 +270,7 @@ class ScoreSample:
     are_logits: bool
     """Whether scores are logits rather than log-probabilities."""
     weights: DrawnWeights | None
-    """Null for weights that were not drawn, or are divided among ranks."""
+    """Null for weights that were not drawn, or that ranks divide in an unknown way."""
 
 
 @dataclass(frozen=True)

@@ -79,3 +79,13 @@ def test_a_planted_fault_is_caught(
 )
 def test_a_sound_engine_raises_no_alarm(model: str, tmp_path: Path) -> None:
     assert beyond(tmp_path, "", model, {"enable_prefix_caching": True}) == set()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "model",
+    ["llama-tiny", "gemma3-tiny", "nemotron-h-tiny", "falcon-h1-tiny", "mamba-tiny", "qwen3-next-tiny", "olmo-hybrid-tiny"],
+)
+def test_two_ranks_hold_the_model_of_one(model: str, tmp_path: Path) -> None:
+    """In float32 the bounds are so narrow that one wrong row of one matrix is beyond them."""
+    assert beyond(tmp_path, "", model, {"tensor_parallel_size": 2, "dtype": "float32"}) == set()

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from hybrid_ops.engines.vllm_plugins.seeded_shards import whole_of
+
 SEEDED_LOAD_FORMAT = "seeded"
 
 loaded_parameter_bytes: int | None = None
@@ -20,7 +22,7 @@ loaded_parameter_bytes: int | None = None
 
 drawn: dict[str, Any] | None = None
 """What the weights that were last drawn in this process are drawn from, as `protocol.DrawnWeights` has it; None where
-they were not drawn, or are a part of the whole."""
+they were not drawn, or a part of the whole that is divided in an unknown way."""
 
 
 def register() -> None:
@@ -39,14 +41,14 @@ def register() -> None:
             from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 
             global drawn
-            rank = get_tensor_model_parallel_rank()
+            rank, ranks = get_tensor_model_parallel_rank(), get_tensor_model_parallel_world_size()
             parameters = []
             for name, parameter in model.named_parameters():
-                module = model.get_submodule(name.rpartition(".")[0])
-                fill_parameter(name, type(module).__name__, parameter, parameter_seed(model_config.seed, name, rank))
-                parameters.append(_described(name, parameter, type(module).__name__))
+                parent, _, own = name.rpartition(".")
+                module = model.get_submodule(parent)
+                parameters.append(fill_part(name, own, module, parameter, model_config.seed, rank, ranks))
             device = next(model.parameters()).device.type
-            is_whole = get_tensor_model_parallel_world_size() == 1
+            is_whole = None not in parameters
             drawn = {"seed": model_config.seed, "device": device, "parameters": parameters} if is_whole else None
 
     SeededModelLoader.load_weights = _counted(SeededModelLoader.load_weights)  # type: ignore[method-assign]
@@ -67,9 +69,27 @@ def _counted(load_weights: Any) -> Any:
     return wrapper
 
 
-def _described(name: str, parameter: torch.Tensor, module: str) -> dict[str, Any]:
+@torch.no_grad()
+def fill_part(
+    name: str, own_name: str, module: torch.nn.Module, parameter: torch.Tensor, seed: int, rank: int, ranks: int
+) -> dict[str, Any] | None:
+    """Fill a rank's part of one parameter, so that the model is the same however many ranks share it.
+
+    What the whole was drawn from, as `protocol.DrawnParameter` has it. None for a parameter that is divided in an unknown
+    way: each rank then draws its part for itself, which makes another model of the same size.
+    """
+    kind = type(module).__name__
+    found = whole_of(own_name, module, parameter, rank, ranks)
+    if found is None:
+        fill_parameter(name, kind, parameter, parameter_seed(seed, name, rank))
+        return None
+    shape, take = found
+    whole = parameter if ranks == 1 else torch.empty(shape, dtype=parameter.dtype, device=parameter.device)
+    fill_parameter(name, kind, whole, parameter_seed(seed, name))
+    if ranks > 1:
+        take(whole)
     dtype = str(parameter.dtype).removeprefix("torch.")
-    return {"name": name, "shape": list(parameter.shape), "dtype": dtype, "module": module}
+    return {"name": name, "shape": list(shape), "dtype": dtype, "module": kind}
 
 
 def parameter_seed(seed: int, name: str, rank: int = 0) -> str:
