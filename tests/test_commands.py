@@ -68,7 +68,7 @@ def test_cost(folder: Path) -> None:
     assert 0 < report["utilisation"]["mfu"] < 1
 
 
-@pytest.mark.parametrize("pattern", ["random", "shared-prefix"])
+@pytest.mark.parametrize("pattern", ["random", pytest.param("shared-prefix", marks=pytest.mark.long)])
 def test_data_of_drawn_prompts(folder: Path, pattern: str) -> None:
     text = printed(folder, "data", pattern, "--tokenizer", "words", "--input-lengths", "16,32", "--num-prompts", "3",
                    "--output-file", "prompts.jsonl")  # fmt: skip
