@@ -22,7 +22,7 @@ from hybrid_ops.report.compare import command as compare_command
 from hybrid_ops.report.interchange import export_command, import_command
 from hybrid_ops.report.page import command as report_command
 from hybrid_ops.report.published import command as published_command
-from hybrid_ops.run import gpu_command, night_command
+from hybrid_ops.run import gpu_command, merge_command, night_command
 from hybrid_ops.workloads import data_command
 
 COMMANDS = (
@@ -37,6 +37,7 @@ COMMANDS = (
     import_command,
     isolation_command,
     log_command,
+    merge_command,
     night_command,
     notify_command,
     overhead_command,
