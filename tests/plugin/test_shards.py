@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -148,10 +149,15 @@ def test_an_update_by_shards_writes_the_files_of_one_at_once(models: Suite, caps
     assert [{"third"}] == [part for number in (1, 2) if "third" in (part := engines(models, f"timed-{number}"))]
 
 
-def test_a_shard_without_an_engine_is_fine(models: Suite, capsys: pytest.CaptureFixture[str]) -> None:
-    made = shards(models, 2, "-k", "third/", "--perf-launches=1")
+@pytest.mark.parametrize("processes", [(), ("-n2",)], ids=["alone", "two processes"])
+def test_a_shard_without_an_engine_is_fine(
+    models: Suite, capsys: pytest.CaptureFixture[str], processes: tuple[str, ...]
+) -> None:
+    made = shards(models, 2, "-k", "third/", "--perf-launches=1", *processes)
     assert [run.ret for run in made] == [0, 0]
-    made[1].stdout.fnmatch_lines(["perf: shard 2/2: 0 of 1 engines (none)"])
+    if not processes:
+        made[1].stdout.fnmatch_lines(["perf: shard 2/2: 0 of 1 engines (none)"])
+    capsys.readouterr()
     assert merge(2) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "merge: 0, fine: 20 cells; perf_results/merged/summary.md"
     assert models.run("--perf-shard=1/2", "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
@@ -165,6 +171,13 @@ def test_arms_are_merged_too(models: Suite) -> None:
     assert slower == {"steady/brief", "third/brief"}
     logs = [arm["log"] for pair in document["launches"] for arm in pair["arms"]]
     assert len(logs) >= 4 and all(Path(log).is_file() for log in logs)
+
+
+def test_a_plugin_is_imported_first(models: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (models.root / "own_engines.py").write_text("from pathlib import Path\nPath('imported').touch()\n")
+    assert main(["merge", "nowhere", "-p", "own_engines"]) == 3
+    assert (models.root / "imported").exists()
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -204,6 +217,9 @@ def test_shards_that_are_not_of_one_run_are_refused(models: Suite, capsys: pytes
         finally:
             path.write_text(text)
 
+    assert refusal(capsys, first, second, "-p", "nowhere") == (
+        "--plugin nowhere: cannot be imported (No module named 'nowhere')"
+    )
     assert refusal(capsys, first) == "shard 2/2 is missing: name the folders of all 2 shards"
     assert refusal(capsys, first, second, first) == (f"{first}: is shard 1/2, as {first} is: name each shard once")
     alike = f"in {first}; the shards of one run are alike in this"
