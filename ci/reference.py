@@ -30,7 +30,7 @@ from hybrid_ops.plugin.options import add_options
 from hybrid_ops.regression.baselines import BaselineFile
 from hybrid_ops.regression.results import RunResults
 from hybrid_ops.regression.verdicts import Verdict
-from hybrid_ops.run.night import MEANINGS
+from hybrid_ops.run.status import MEANINGS
 from hybrid_ops.workloads.suites import Configuration
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"

@@ -29,6 +29,7 @@ COMMANDS = {
     "import": "report.interchange.import_command",
     "isolation": "measure.isolation_command",
     "log": "report.log_command",
+    "merge": "run.merge_command",
     "night": "run.night_command",
     "notify": "report.notify_command",
     "overhead": "measure.overhead_command",

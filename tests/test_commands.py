@@ -68,7 +68,7 @@ def test_cost(folder: Path) -> None:
     assert 0 < report["utilisation"]["mfu"] < 1
 
 
-@pytest.mark.parametrize("pattern", ["random", "shared-prefix"])
+@pytest.mark.parametrize("pattern", ["random", pytest.param("shared-prefix", marks=pytest.mark.long)])
 def test_data_of_drawn_prompts(folder: Path, pattern: str) -> None:
     text = printed(folder, "data", pattern, "--tokenizer", "words", "--input-lengths", "16,32", "--num-prompts", "3",
                    "--output-file", "prompts.jsonl")  # fmt: skip
@@ -174,6 +174,7 @@ BAD_INPUT = [
     (["history", "show"], "perf_results/history.sqlite: no history is there"),
     (["history", "cost"], "perf_results/history.sqlite: no history is there"),
     (["history", "changes", "--store", "bad.json"], "bad.json: not a history that can be used: "),
+    (["merge", "no-run"], "no-run/shard.json: cannot be read (No such file or directory); name the folder of a run "),
     (["night", "--device", "cpu", "--store", "bad.json"], "bad.json: not a history that can be used: "),
     (["isolation", "llama-9t"], "no model is named 'llama-9t'; the zoo has "),
     (["notify", "--dry-run"], "perf_results/history.sqlite: no history is there"),
@@ -195,7 +196,7 @@ BAD_INPUT = [
 def test_bad_input_is_one_line_that_names_it(folder: Path, words: list[str], message: str) -> None:
     (folder / "bad.json").write_text('{"model_type": "llama"}')
     done = perf(folder, *words)
-    status = 3 if words[0] == "night" else 2  # where 2 says that a night could not be measured
+    status = 3 if words[0] in ("night", "merge") else 2  # where 2 says that a night could not be measured
     assert (done.returncode, done.stdout) == (status, "")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"hybrid-perf: error: {message}")

@@ -79,6 +79,7 @@ def row(output: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
+@pytest.mark.long
 def test_shards_go_on_where_they_stopped_and_survivors_need_a_reason(project):
     code, output = mutation(project, "--report")
     assert (code, row(output)) == (0, ["0", "0", "0", "7", "-"])

@@ -19,6 +19,7 @@ from tests.workflows import (
     BUILDKITE,
     GITLAB,
     ROOT,
+    SHARDS,
     WORKFLOWS,
     Script,
     buildkite_scripts,
@@ -34,7 +35,7 @@ SHELL_SCRIPTS = sorted(
     path for path in (*ROOT.glob("ci/*"), *ROOT.glob(".ci/*")) if path.is_file() and os.access(path, os.X_OK)
 )
 SCHEMAS = {
-    "vendor.github-workflows": WORKFLOWS,
+    "vendor.github-workflows": [*WORKFLOWS, SHARDS],
     "vendor.github-actions": ACTIONS,
     "vendor.gitlab-ci": [GITLAB],
     "vendor.buildkite": [BUILDKITE],
@@ -64,7 +65,8 @@ def passed(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 def test_actionlint_has_nothing_to_say() -> None:
-    assert passed(tool("actionlint", "-shellcheck", BIN / "shellcheck"))
+    for files in ([], [SHARDS]):  # those of this repository, and the example
+        assert passed(tool("actionlint", "-shellcheck", BIN / "shellcheck", *files))
 
 
 def test_actionlint_sees_a_misspelt_key_and_a_word_without_quotes() -> None:
@@ -97,7 +99,7 @@ def test_shellcheck_has_nothing_to_say_of_what_an_example_runs(script: Script) -
 def test_every_action_is_pinned_by_hash_and_named_by_version() -> None:
     used = {
         line.split("uses: ", 1)[1]
-        for path in (*WORKFLOWS, *ACTIONS)
+        for path in (*WORKFLOWS, SHARDS, *ACTIONS)
         for line in path.read_text().splitlines()
         if line.lstrip(" -").startswith("uses:")
     }
@@ -121,7 +123,8 @@ def test_a_job_has_the_least_permissions_a_time_limit_and_a_group(
 
 def test_two_jobs_never_share_a_gpu_and_none_ends_another() -> None:
     ours = {name: (workflow, job) for name, workflow, job in JOBS if not str(job["runs-on"]).startswith("ubuntu-")}
-    assert set(ours) == {"nightly/night", "weekly/gpu", "accept-baselines/measure"}
+    shards = {"github-shards/measure", "github-shards/merge"}
+    assert set(ours) == {"nightly/night", "weekly/gpu", "accept-baselines/measure", *shards}
     for workflow, job in ours.values():
         labels = job["runs-on"]
         label = labels if isinstance(labels, str) else labels[-1]

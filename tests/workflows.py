@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
 GITLAB = ROOT / "ci" / "examples" / "gitlab-ci.yml"
+SHARDS = ROOT / "ci" / "examples" / "github-shards.yml"
 BUILDKITE = ROOT / "ci" / "examples" / "buildkite.yml"
 
 
@@ -25,7 +26,7 @@ def read(path: Path) -> Any:
 
 def jobs() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(name, workflow, job) of every job on GitHub; the name is such as `nightly/night`."""
-    for path in WORKFLOWS:
+    for path in (*WORKFLOWS, SHARDS):
         workflow = read(path)
         for name, job in workflow["jobs"].items():
             yield f"{path.stem}/{name}", workflow, job

@@ -109,6 +109,11 @@ class RunStore(Generic[RecordT]):
                 write_json(path, adapter.dump_python(make(), mode="json", by_alias=True))
         return adapter.validate_json(path.read_bytes())
 
+    def keep(self, record: RecordT) -> None:
+        """Record a launch that is made, here or elsewhere."""
+        path = self._record_path(record.launch_name, record.index)
+        write_json(path, self._records.dump_python(record, mode="json", by_alias=True))
+
     def complete(self, wanted: dict[tuple[str, int], Callable[[], RecordT]]) -> None:
         """Return when every wanted launch is recorded, having made here those that no other process had taken."""
         missing = dict(wanted)
@@ -121,7 +126,7 @@ class RunStore(Generic[RecordT]):
                         if not held:
                             continue
                         if not path.exists():
-                            write_json(path, self._records.dump_python(make(), mode="json", by_alias=True))
+                            self.keep(make())
                 del missing[launch_name, index]
                 progressed = True
             if not progressed:

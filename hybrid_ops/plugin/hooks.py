@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from hybrid_ops.plugin.fixtures import (
 )
 from hybrid_ops.plugin.progress import PROGRESS_FILE, ProgressFile
 from hybrid_ops.plugin.settings import others_than, run_options, suite_options
+from hybrid_ops.plugin.shards import has_nothing_to_do, own_testcases, shard_line
 from hybrid_ops.plugin.state import (
     DESELECTED,
     FOLDER,
     PLAN,
     PROGRESS,
     RUN,
+    SHARD,
     TOLD,
     cells_of,
     is_controller,
@@ -101,16 +103,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             without_gpu.append(item)
         else:
             wanted.append(item)
+    own = _own_testcases(config, wanted)
+    kept = set(own)
+    elsewhere = [item for item in wanted if item not in kept]
     reasons = []
+    if elsewhere:
+        reasons.append(f"{len(elsewhere)} performance tests are of other shards")
     if without_gpu:
         reasons.append(f"{len(without_gpu)} GPU tests not run: {_no_gpu()} (-m gpu shows them)")
     if empty and not wanted:
         reasons.append(f"the suite {config.option.perf_suite} has no such workloads; --perf-suite names another")
     reasons += _left_out(config)
     config.stash[DESELECTED] = "; ".join(reasons)
-    if len(wanted) < len(items):
-        config.hook.pytest_deselected(items=[*others, *without_gpu])
-        items[:] = wanted
+    if len(own) < len(items):
+        config.hook.pytest_deselected(items=[*others, *without_gpu, *elsewhere])
+        items[:] = own
+
+
+def _own_testcases(config: pytest.Config, wanted: list[pytest.Item]) -> list[pytest.Item]:
+    try:
+        return own_testcases(config, wanted, _measured_cells(wanted))
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _left_out(config: pytest.Config) -> list[str]:
@@ -130,6 +144,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     if RUN in config.stash:
         run = config.stash[RUN]
         lines.append(f"perf: {run.device.name} ({run.device.device_class}), results in {config.stash[FOLDER]}")
+        if SHARD in config.stash:
+            lines.append(shard_line(config.stash[SHARD]))
         if left_out := others_than(run.device):
             lines.append(f"perf: not used, because they are of another class: {', '.join(left_out)}")
     return lines
@@ -142,10 +158,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     if run is not None and not session.testsfailed and not is_worker(session.config):
         session.config.stash[PROGRESS].start()
     if run is not None and not session.testsfailed and not is_controller(session.config):
-        # A cell may have a testcase of its own and one that it shares with its case.
-        cells = list(dict.fromkeys(cell for item in session.items if (cell := _measured_cell(item)) is not None))
         try:
-            run.execute(cells)
+            run.execute(_measured_cells(session.items), session.config.stash.get(SHARD, None))
         except OSError as error:
             if not refuses_to_be_written(error):
                 raise
@@ -156,6 +170,12 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
         finally:
             session.config.stash[PROGRESS].stop()
     return (yield)
+
+
+def _measured_cells(items: Sequence[pytest.Item]) -> list[Cell]:
+    """The cells of testcases that need a measurement."""
+    # A cell may have a testcase of its own and one that it shares with its case.
+    return list(dict.fromkeys(cell for item in items if (cell := _measured_cell(item)) is not None))
 
 
 def _measured_cell(item: pytest.Item) -> Cell | None:
@@ -198,6 +218,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         config.stash[PROGRESS].stop()
     if not is_worker(config) and (results := _results(config)) is not None:
         config.stash[TOLD] = write_reports(results, config.stash[FOLDER])
+    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and has_nothing_to_do(config):
+        session.exitstatus = pytest.ExitCode.OK
 
 
 def _results(config: pytest.Config) -> RunResults | None:

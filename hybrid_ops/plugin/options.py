@@ -50,6 +50,11 @@ def _add_run_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--perf-results", metavar="DIR", default="perf_results", help="Folder for results and logs (perf_results)."
     )
+    group.addoption(
+        "--perf-shard",
+        metavar="I/N",
+        help="Measure the I-th of N parts of the run, such as 2/3; hybrid-perf merge joins them.",
+    )
 
 
 def _add_suite_options(group: pytest.OptionGroup) -> None:

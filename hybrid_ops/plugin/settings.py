@@ -21,6 +21,7 @@ from hybrid_ops.measure.power_limit import parse_power_limits
 from hybrid_ops.run.budget import seconds
 from hybrid_ops.run.options import RunOptions, SuiteOptions
 from hybrid_ops.run.plan import server_base
+from hybrid_ops.run.shards import parse_shard
 from hybrid_ops.yaml_files import parse_value
 
 BUDGET_SECONDS = {
@@ -94,6 +95,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         arms=_arms(config, environment),
         limits=Limits(foreign_cpu=share(option.perf_foreign_cpu, "--perf-foreign-cpu")),
         arm_tolerance=share(option.perf_tolerance, "--perf-tolerance"),
+        shard=None if option.perf_shard is None else parse_shard(option.perf_shard),
     )
 
 

@@ -13,6 +13,7 @@ from hybrid_ops.regression.cells import Cell
 from hybrid_ops.report import Told
 from hybrid_ops.run.plan import SuitePlan
 from hybrid_ops.run.run import PerfRun
+from hybrid_ops.run.shard_file import ShardFile
 
 RUN = pytest.StashKey[PerfRun]()
 """The run, in each process that measures."""
@@ -25,6 +26,8 @@ TOLD = pytest.StashKey[list[Told]]()
 """What the reports said at the end."""
 PLAN = pytest.StashKey[SuitePlan]()
 """What the command line asks for, once a testcase needs it."""
+SHARD = pytest.StashKey[ShardFile]()
+"""What a shard says of the run that it is a part of."""
 _CELLS = pytest.StashKey[list[Cell]]()
 
 

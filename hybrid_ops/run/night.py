@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import IntEnum
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -20,16 +17,13 @@ from typing import Any, Self
 from hybrid_ops.engines.devices import gpus, why_no_gpu
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.store import new_run_id
-from hybrid_ops.regression.cells import CellResult
-from hybrid_ops.regression.cost import Cost
-from hybrid_ops.regression.history.differences import differences
 from hybrid_ops.regression.history.nights import SERVING_SUITE
 from hybrid_ops.regression.history.store import History
 from hybrid_ops.regression.results import RESULTS_FILE, RunResults, read_results
-from hybrid_ops.regression.verdicts import Verdict
 from hybrid_ops.report.page.report import page_line
 from hybrid_ops.report.summary import SUMMARY_FILE
 from hybrid_ops.run.budget import Budget
+from hybrid_ops.run.status import Findings, check_history
 
 DEVICE_ARGUMENTS = {
     "cpu": ["--perf-device=cpu"],
@@ -37,9 +31,6 @@ DEVICE_ARGUMENTS = {
 }
 DEVICE_SUITES = {"cpu": "standard", "cuda": "full"}
 SERVING_LOAD = "serving-random"
-WORSE = (Verdict.SLOWER, Verdict.CHANGED, Verdict.UNEXPECTED_SUCCESS)
-MOST_NAMES = 3
-"""How many cases the last line names for each verdict."""
 PYTEST_FAILED, PYTEST_USAGE = 1, 4
 PYTEST_ENDS = {
     2: "pytest was interrupted",
@@ -47,23 +38,6 @@ PYTEST_ENDS = {
     5: "nothing was selected",
 }
 """What pytest's own statuses say of a run that was not measured to its end."""
-
-
-class Status(IntEnum):
-    """How a night ends."""
-
-    FINE = 0
-    REGRESSION = 1
-    NOT_MEASURED = 2
-    BAD_INPUT = 3
-
-
-MEANINGS = {
-    Status.FINE: "fine",
-    Status.REGRESSION: "a regression",
-    Status.NOT_MEASURED: "could not be measured",
-    Status.BAD_INPUT: "bad input",
-}
 
 
 @dataclass(frozen=True)
@@ -96,39 +70,6 @@ class Part:
     run_id: str
     suite: str
     arguments: list[str]
-
-
-@dataclass
-class Findings:
-    """What a night found, in words, by what it means for whoever is woken."""
-
-    regressions: list[str] = field(default_factory=list)
-    unmeasured: list[str] = field(default_factory=list)
-    bad_input: list[str] = field(default_factory=list)
-    summaries: list[Path] = field(default_factory=list)
-    costs: list[Cost] = field(default_factory=list)
-    cells: int = 0
-
-    @property
-    def status(self) -> Status:
-        """A regression that was measured is one, whatever else went wrong; bad input is often why nothing was."""
-        if self.regressions:
-            return Status.REGRESSION
-        if self.bad_input:
-            return Status.BAD_INPUT
-        return Status.NOT_MEASURED if self.unmeasured else Status.FINE
-
-    @property
-    def last_line(self) -> str:
-        """`night: 1, a regression: 3 cells slower (llama-tiny/short); could not be measured: …; summary.md`."""
-        told = {
-            Status.REGRESSION: self.regressions,
-            Status.BAD_INPUT: self.bad_input,
-            Status.NOT_MEASURED: self.unmeasured,
-        }
-        parts = [f"{MEANINGS[kind]}: {', '.join(reasons)}" for kind, reasons in told.items() if reasons]
-        parts = parts or [f"{MEANINGS[Status.FINE]}: {_cells(self.cells)}"]
-        return f"night: {self.status.value}, " + "; ".join([*parts, *map(str, self.summaries)])
 
 
 class Interruptible:
@@ -182,10 +123,7 @@ class Night:
 
     def run(self) -> Findings:
         """Measure, keep and judge. Raises InputError for what is wrong before anything was measured."""
-        if importlib.util.find_spec("otava") is None:
-            raise InputError("change points need apache-otava: install the extra `history`")
-        with History(self.options.history, create=True):
-            pass  # one that cannot be used is found now, not after hours
+        check_history(self.options.history)
         with self._programs:
             for part in self.parts():
                 if not (self._programs.is_interrupted or self.findings.bad_input):
@@ -229,7 +167,7 @@ class Night:
             self.findings.costs.append(results.cost)
         if (folder / SUMMARY_FILE).is_file():
             self.findings.summaries.append(folder / SUMMARY_FILE)
-        self._keep(results, part.suite)
+        self.findings.keep(results, self.options.history, part.suite)
         print(page_line(results, folder, self.options.history), flush=True)
 
     def _problem(self, ended: int) -> str | None:
@@ -241,37 +179,9 @@ class Night:
         return PYTEST_ENDS.get(ended)
 
     def _judge(self, part: Part, ended: int, results: RunResults) -> None:
-        findings = self.findings
-        findings.cells += len(results.cells)
-        cells = [cell for cell in results.cells if not cell.recorded]
-        worse = _by_verdict([cell for cell in cells if cell.verdict in WORSE])
-        unmeasured = _by_verdict([cell for cell in cells if not cell.verdict.is_measured])
-        findings.regressions += worse
-        findings.unmeasured += unmeasured
-        if ended == PYTEST_FAILED and not worse and not unmeasured:
-            findings.regressions.append(f"{part.suite}: a testcase failed beside the cells")
-
-    def _keep(self, results: RunResults, suite: str) -> None:
-        """Add a run to the history, and look for what no single night shows."""
-        # scipy.stats takes a second to import, which every other command would wait for.
-        from hybrid_ops.regression.history.search import open_regressions
-
-        measured = {(cell.case, cell.metric) for cell in results.cells}
-        try:
-            with History(self.options.history) as history:
-                history.add(results, suite)
-                if (before := history.run_before(results.run_id)) is not None:
-                    told = differences(history.facts(before), history.facts(results.run_id))
-                    print(f"since {before}: {told}", flush=True)
-                chosen = history.series(device=results.device.device_class)
-                found = open_regressions(history, [one for one in chosen if (one.case, one.metric) in measured])
-                for change in found:
-                    print("\n".join(change.lines(history)), flush=True)
-        except InputError as error:
-            self.findings.unmeasured.append(str(error))
-            return
-        for kind, count in Counter(change.change.kind for change in found).items():
-            self.findings.regressions.append(f"{_cells(count)} with a {kind} for the worse")
+        is_explained = self.findings.judge(results)
+        if ended == PYTEST_FAILED and not is_explained:
+            self.findings.regressions.append(f"{part.suite}: a testcase failed beside the cells")
 
     def _leave_gap(self, part: Part, started: datetime, problem: str) -> None:
         self.findings.unmeasured.append(f"{part.suite}: {problem}")
@@ -280,19 +190,3 @@ class Night:
                 history.add_gap(part.run_id, started, part.suite, problem)
         except InputError as error:
             self.findings.unmeasured.append(str(error))
-
-
-def _cells(count: int) -> str:
-    return f"{count} cell" + ("" if count == 1 else "s")
-
-
-def _by_verdict(cells: Sequence[CellResult]) -> list[str]:
-    """`3 cells slower (llama-tiny/short)` for each verdict."""
-    found = []
-    for verdict in Verdict:
-        cases = [cell.case for cell in cells if cell.verdict is verdict]
-        names = list(dict.fromkeys(cases))
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        if cases:
-            found.append(f"{_cells(len(cases))} {verdict.value} ({', '.join(names[:MOST_NAMES])}{more})")
-    return found

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid_ops.errors import CannotWrite, InputError
 from hybrid_ops.report.cost import night_lines
 from hybrid_ops.run.budget import seconds
-from hybrid_ops.run.night import DEVICE_SUITES, MEANINGS, SERVING_LOAD, Findings, Night, NightOptions, Status
+from hybrid_ops.run.night import DEVICE_SUITES, SERVING_LOAD, Night, NightOptions
+from hybrid_ops.run.status import MEANINGS, Findings, Status, tell_workflow
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,19 +60,6 @@ def run(args: argparse.Namespace) -> int:
     except CannotWrite as error:
         findings = Findings(unmeasured=[str(error)])
     costs = night_lines(findings.costs)
-    _tell_workflow(findings, costs)
+    tell_workflow(findings, costs)
     print("\n".join([*costs, findings.last_line]))
     return findings.status.value
-
-
-def _tell_workflow(findings: Findings, costs: Sequence[str]) -> None:
-    """Show the summaries on the page of a GitHub Actions job, where the night is one."""
-    page = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not page:
-        return
-    parts = [findings.last_line, *costs, *(path.read_text(encoding="utf-8") for path in findings.summaries)]
-    try:
-        with Path(page).open("a", encoding="utf-8") as file:
-            file.write("\n\n".join(parts))
-    except OSError as error:
-        print(f"hybrid-perf night: {page}: the job's summary cannot be written: {error.strerror}", file=sys.stderr)

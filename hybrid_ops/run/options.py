@@ -9,6 +9,7 @@ from pathlib import Path
 from hybrid_ops.engines.devices import Device
 from hybrid_ops.measure.conditions import Limits
 from hybrid_ops.measure.pair import Arm
+from hybrid_ops.run.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class SuiteOptions:
     """Power limits in watts: every case that makes tokens is measured at each of them."""
     in_arms: bool = False
     """Whether two arms are compared with each other, so that ratios to other models and to peaks are left out."""
+    is_elsewhere: bool = False
+    """Whether other machines measure it, so that what this one cannot give is no reason to leave a metric out."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,13 @@ class RunOptions:
     """The two sides of an A/B comparison; None: a comparison with the baselines."""
     arm_tolerance: float = 0.0
     """The largest relative change between arms that still passes."""
+    shard: Shard | None = None
+    """Which part of the run is made here; None: all of it."""
+
+    @property
+    def class_folder(self) -> Path:
+        """Where the baselines of the device's class lie, and what else is recorded of it."""
+        return self.baselines / self.device.device_class
 
     @property
     def arms_differ(self) -> bool:

@@ -16,7 +16,7 @@ from hybrid_ops.engines.spec import EngineSpec
 from hybrid_ops.engines.vllm_server import RunningServer, VllmServer
 from hybrid_ops.errors import InputError
 from hybrid_ops.measure.case import Case
-from hybrid_ops.measure.energy import readable_metrics
+from hybrid_ops.measure.energy import ENERGY_METRICS, readable_metrics
 from hybrid_ops.measure.metrics import Kind, Metric
 from hybrid_ops.measure.peaks import has_peaks, known_memory
 from hybrid_ops.measure.procedures import procedures_for, read_suites
@@ -86,7 +86,7 @@ class SuitePlan:
         """The cells of a case: those of its metrics that its engine can give and its device has."""
         measured = case.procedure.metrics_of(case)
         if case.procedure.tokens_value is not None and case.spec.engine.uses_energy:
-            measured += readable_metrics(case.spec.platform)
+            measured += ENERGY_METRICS if self.options.is_elsewhere else readable_metrics(case.spec.platform)
         platform = case.spec.platform
         metrics = [
             metric
@@ -96,7 +96,7 @@ class SuitePlan:
         if self.options.in_arms:
             # Arms are compared with each other in what they measure: in no ratio to another model or to peaks.
             metrics = [metric for metric in metrics if metric.of is None and not metric.needs_peaks]
-        elif not all(map(has_peaks, devices(case.spec.platform))):
+        elif not (self.options.is_elsewhere or all(map(has_peaks, devices(case.spec.platform)))):
             # A GPU's testcases are shown on a machine without one, too.
             metrics = [metric for metric in metrics if not metric.needs_peaks]
         cells = []

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,19 @@ from hybrid_ops.measure.environment import machine_facts, suite_versions
 from hybrid_ops.measure.isolation import undisturbed_classes
 from hybrid_ops.measure.launch import Terms
 from hybrid_ops.measure.peaks import read_peaks, run_peaks
-from hybrid_ops.measure.power_limit import SWEEPS
-from hybrid_ops.measure.procedures import procedures
 from hybrid_ops.measure.records import LaunchRecord
 from hybrid_ops.measure.store import RunStore
 from hybrid_ops.models.devices import DevicePeaks
 from hybrid_ops.models.hub import download_weights
 from hybrid_ops.regression.cells import Cell, CellResult
-from hybrid_ops.regression.cost import run_cost
 from hybrid_ops.regression.results import DeviceResult, RunResults
 from hybrid_ops.run.budget import Budget
+from hybrid_ops.run.finish import Measured, finish
+from hybrid_ops.run.launch_seconds import LAUNCH_SECONDS_FILE, read_launch_seconds
 from hybrid_ops.run.options import RunOptions
 from hybrid_ops.run.progress import LaunchTimes, StepTeller
 from hybrid_ops.run.rounds import PlannedLaunch, Round, RoundPlanner, cases_by_launch_name
+from hybrid_ops.run.shard_file import SHARD_FILE, ShardFile
 from hybrid_ops.run.trial import Order, Records, make_trial
 
 PEAKS_FILE = "peaks.json"
@@ -45,6 +44,7 @@ PEAKS_FILE = "peaks.json"
 PEAKS: TypeAdapter[DevicePeaks | None] = TypeAdapter(DevicePeaks | None)
 ROUND = TypeAdapter(Round)
 RESULTS = TypeAdapter(RunResults)
+SHARD = TypeAdapter(ShardFile)
 DOWNLOAD: TypeAdapter[str | None] = TypeAdapter(str | None)
 """Why weights could not be had, if they could not."""
 
@@ -63,16 +63,20 @@ class PerfRun:
         self.budget = Budget(options.budget_seconds)
         self.results: RunResults | None = None
         """What is in `results.json`, once the run is judged."""
-        self._recorded_peaks = options.baselines / self.device.device_class / PEAKS_FILE
+        self._recorded_peaks = options.class_folder / PEAKS_FILE
         read_peaks(self._recorded_peaks)  # a broken file is found before anything is measured
+        read_launch_seconds(options.class_folder / LAUNCH_SECONDS_FILE)
         self._undisturbed = undisturbed_classes(options.baselines)
         self._peaks: DevicePeaks | None = None
         self._times = LaunchTimes(folder, is_pair=options.arms is not None)
         self._standby = Standby(folder / f"standby-{os.getpid()}")
         self._by_cell: dict[str, CellResult] = {}
 
-    def execute(self, cells: Sequence[Cell]) -> RunResults:
-        """Measure and judge `cells`, write the results, and return them."""
+    def execute(self, cells: Sequence[Cell], shard: ShardFile | None = None) -> RunResults:
+        """Measure and judge `cells`, write the results, and return them. `shard` says of which run they are a part."""
+        if shard is not None:
+            self.store.once(self.folder / SHARD_FILE, SHARD, lambda: shard)
+            self.trial.judge_as_part(shard.error_share(cells))
         self._download_weights(cells)
         self._peaks = self.store.once(self.folder / "peaks.json", PEAKS, partial(self._measure_peaks, cells))
         planner = RoundPlanner(cells, self.trial, self.budget, self.tell)
@@ -192,63 +196,14 @@ class PerfRun:
 
     def _finish(self, cells: Sequence[Cell], rounds: Sequence[Round]) -> RunResults:
         """Judge for good, and write the baselines if they are to be updated."""
-        planned = cases_by_launch_name(cells)
-        records = self._records(planned)
-        made = [record for group in records.values() for record in group]
-        versions = suite_versions(self.device)
-        for record in made:
-            versions.update(record.versions)
-        judged = self.trial.judge(cells, records, budget_left=False)
-        cost = run_cost(
-            elapsed=self.budget.elapsed,
-            budget_seconds=self.budget.seconds,
-            cells=cells,
-            results=judged,
-            records=made,
-            made_for={(one.launch_name, one.index): set(one.cells) for each in rounds for one in each.launches},
-            left_out=rounds[-1].left_out,
-        )
-        results = RunResults(
+        measured = Measured(
             run_id=self.folder.name,
             command=self.options.command,
-            started=min((record.started for record in made), default=""),
-            seconds=cost.seconds,
             device=DeviceResult.model_validate(machine_facts(self.device) | {"peaks": self._peaks}),
-            versions=versions,
-            cells=judged,
-            launches=made,
-            claims=self.trial.claims(cells, records),
-            cost=cost,
+            versions=suite_versions(self.device),
+            records=self._records(cases_by_launch_name(cells)),
+            rounds=rounds,
+            elapsed=self.budget.elapsed,
+            budget_seconds=self.budget.seconds,
         )
-        # Arms are told in their own terms.
-        all_cases = [case for cases in planned.values() for case in cases]
-        results.add_details(details([case for case in all_cases if not self.options.arms]))
-        if swept := power_sweeps(all_cases):
-            results.add_details({SWEEPS: swept})
-        self.trial.finish(results, cells)
-        return results
-
-
-def power_sweeps(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
-    """The power limit of each case that has one, and the case without it, which names its sweep."""
-    return {
-        case.id: {
-            "watts": case.spec.power_limit_watts,
-            "sweep": replace(case, spec=replace(case.spec, power_limit_watts=None)).id,
-            "throughput": case.procedure.pace,
-        }
-        for case in cases
-        if case.spec.power_limit_watts is not None
-    }
-
-
-def details(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
-    """What each kind of work says of its cases beside their values, by its own key."""
-    found: dict[str, dict[str, Any]] = {
-        procedure.details_key: {} for procedure in procedures() if procedure.details_key is not None
-    }
-    for case in cases:
-        key, told = case.procedure.details_key, case.procedure.details(case)
-        if key is not None and told is not None:
-            found[key][case.id] = told
-    return found
+        return finish(self.trial, cells, measured)

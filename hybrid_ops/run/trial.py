@@ -26,6 +26,7 @@ from hybrid_ops.regression.learnt import LearntNoise
 from hybrid_ops.regression.noise import NOISE_FILE, MeasuredNoise
 from hybrid_ops.regression.results import ArmResult, CellNoise, RunResults, UpdateResult, WrittenBaseline
 from hybrid_ops.regression.update import provenance, unsettled, update_baselines
+from hybrid_ops.run.launch_seconds import LAUNCH_SECONDS_FILE, record_launch_seconds
 from hybrid_ops.run.options import RunOptions
 
 Records = Mapping[str, Sequence[Any]]
@@ -58,6 +59,16 @@ class Trial(ABC):
         self.options = options
         priors = Settings.for_platform(options.device.platform)
         self.settings = replace(priors, maximum_launches=options.most_launches)
+
+    def judge_as_part(self, share: float) -> None:
+        """Judge cells that are this share of a run's noisy ones, so that the whole run will agree with what is found.
+
+        With this share of the false-discovery rate the level of k discoveries among these cells is that of k among
+        all of the run, which has at least as many. So what is slower here is slower there, if all have baselines.
+        """
+        if share:
+            rate = share * self.settings.false_discovery_rate
+            self.settings = replace(self.settings, false_discovery_rate=rate)
 
     @abstractmethod
     def measure(self, order: Order) -> LaunchRecord | PairRecord:
@@ -131,12 +142,15 @@ class BaselineTrial(Trial):
             kept=outcome.kept,
             refused=outcome.refused,
         )
+        names = dict.fromkeys(cell.case.spec.launch_name for cell in cells if cell.id in written)
+        path = self.options.class_folder / LAUNCH_SECONDS_FILE
+        record_launch_seconds(path, results.single_launches, names)
 
 
 def _learnt(options: RunOptions) -> LearntNoise:
     """What A/A comparisons and the history have shown of the cells' noise on the device class of a run."""
     device = options.device.device_class
-    measured = MeasuredNoise(options.baselines / device / NOISE_FILE)
+    measured = MeasuredNoise(options.class_folder / NOISE_FILE)
     if options.history is None:
         return LearntNoise(measured.sessions)
     with History(options.history) as history:
@@ -152,7 +166,7 @@ class ArmsTrial(Trial):
         super().__init__(options)
         assert options.arms is not None
         self.arms = options.arms
-        self.noise = MeasuredNoise(options.baselines / options.device.device_class / NOISE_FILE)
+        self.noise = MeasuredNoise(options.class_folder / NOISE_FILE)
 
     def measure(self, order: Order) -> PairRecord:
         must_differ = self.options.arms_differ

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from hybrid_ops.engines.vllm_plugins.seeded_weights import fill_parameter
 from hybrid_ops.engines.worker import Worker
 
 DEADLINE_SECONDS = 120.0
+needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="needs vLLM")
+"""Finds it without importing it, which takes five seconds."""
 
 
 class Engine:

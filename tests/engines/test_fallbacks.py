@@ -15,12 +15,10 @@ from torch import Tensor
 from hybrid_ops.engines.worker import WorkerError
 from hybrid_ops.models.zoo import ZOO_FILE
 from tests.engines.hybrid_models import FEW_BLOCKS, FEW_BLOCKS_PROMPTS, random_model
-from tests.engines.real_engine import Engine, engine, fill, log_probabilities, random_prompts
+from tests.engines.real_engine import Engine, engine, fill, log_probabilities, needs_vllm, random_prompts
 
 transformers = pytest.importorskip("transformers")
-pytest.importorskip("vllm")
-
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, needs_vllm]
 
 VOCABULARY = 128
 GENERATED = 5

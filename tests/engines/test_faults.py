@@ -18,8 +18,9 @@ from hybrid_ops.measure.procedures.procedure import Iteration
 from hybrid_ops.measure.values import bound_name
 from hybrid_ops.models.zoo import load_zoo
 from hybrid_ops.workloads.agreement import Agreement
+from tests.engines.real_engine import needs_vllm
 
-pytest.importorskip("vllm")
+pytestmark = needs_vllm
 
 HIGHER = ("top1_agreement", "first_disagreement")
 CAUGHT = [

@@ -30,13 +30,11 @@ from tests.engines.hybrid_models import (
     expected,
     random_model,
 )
-from tests.engines.real_engine import Engine, engine, log_probabilities, random_prompts
+from tests.engines.real_engine import Engine, engine, log_probabilities, needs_vllm, random_prompts
 from tests.engines.recall import MARKERS, REACH, questions, recall_model
 from tests.engines.recall import WINDOW as RECALL_WINDOW
 
-pytest.importorskip("vllm")
-
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, needs_vllm]
 
 ATTENTIONS = ("full", "sliding", "hybrid")
 GENERATED = 4

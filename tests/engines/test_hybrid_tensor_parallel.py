@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.engines.hybrid_models import VOCABULARY, WINDOW, check_answers, random_model
-from tests.engines.real_engine import engine, random_prompts
+from tests.engines.real_engine import engine, needs_vllm, random_prompts
 
-pytest.importorskip("vllm")
-
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, needs_vllm]
 
 
 def test_two_processes(tmp_path: Path) -> None:

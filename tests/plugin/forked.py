@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[2]
 WARM_UP = {
@@ -122,6 +121,8 @@ def serve() -> None:
 
 
 def _warm_up() -> None:
+    from matplotlib.figure import Figure
+
     path, before = sys.path[:], Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         for name, text in WARM_UP.items():

@@ -147,6 +147,7 @@ def test_energy_is_a_metric_where_a_counter_can_be_read(llama: LlamaSuite) -> No
     assert launch["cases"]["file/tg8"]["values"]["energy_coverage"] >= 0.9
 
 
+@pytest.mark.long
 def test_two_binaries_are_two_arms(llama: LlamaSuite) -> None:
     slow = llama.root / "slow-llama-bench"
     slow.write_text(f'#!/bin/sh\nFAKE_LLAMA_BENCH_BUILD=slow FAKE_LLAMA_BENCH_RATE=200 exec {FAKE} "$@"\n')

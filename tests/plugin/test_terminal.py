@@ -72,7 +72,7 @@ def give(suite: Suite, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", script], cwd=suite.root, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_each_cause_is_explained_once_and_junit_keeps_every_message(night: Suite, processes: int) -> None:
     result = night.run(*([f"-n{processes}"] if processes else []))
     assert result.ret == 1
@@ -162,7 +162,7 @@ def on_a_terminal(suite: Suite, *arguments: str) -> str:
     return written.decode()
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_on_a_terminal_progress_is_one_live_line_and_verdicts_have_colours(suite: Suite, processes: int) -> None:
     suite.add_model("steady", arguments={"real_time": True, "step_ms": 20.0})
     suite.add_model("broken", arguments=BROKEN)

@@ -34,7 +34,7 @@ def test_the_tiers_grow() -> None:
     loaded = read_suites()
     batches = loaded.of_kind(ClosedBatch)
     suites = {name: [entry for entry in entries if entry in batches] for name, entries in loaded.suites.items()}
-    assert suites["quick"] == ["short", "medium"]
+    assert suites["quick"] == ["short"]
     assert suites["standard"] == ["short", "medium", "prefill", "decode", "sampled"]
     assert suites["full"] == list(LOG)
 
