@@ -57,6 +57,17 @@ def beyond(folder: Path, fault: str, model: str, arguments: dict[str, Any]) -> s
     return found
 
 
+IN_TWO_RANKS = (
+    "llama-tiny",
+    "gemma3-tiny",
+    "nemotron-h-tiny",
+    "falcon-h1-tiny",
+    "mamba-tiny",
+    "qwen3-next-tiny",
+    "olmo-hybrid-tiny",
+)
+
+
 def test_every_fault_is_in_the_table() -> None:
     assert {fault for fault, *_ in CAUGHT} == FAULTS.keys()
 
@@ -83,10 +94,7 @@ def test_a_sound_engine_raises_no_alarm(model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "model",
-    ["llama-tiny", "gemma3-tiny", "nemotron-h-tiny", "falcon-h1-tiny", "mamba-tiny", "qwen3-next-tiny", "olmo-hybrid-tiny"],
-)
+@pytest.mark.parametrize("model", IN_TWO_RANKS)
 def test_two_ranks_hold_the_model_of_one(model: str, tmp_path: Path) -> None:
     """In float32 the bounds are so narrow that one wrong row of one matrix is beyond them."""
     assert beyond(tmp_path, "", model, {"tensor_parallel_size": 2, "dtype": "float32"}) == set()

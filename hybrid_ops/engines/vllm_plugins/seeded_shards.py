@@ -1,8 +1,8 @@
 """Which part of a whole parameter a tensor-parallel rank holds, so that all ranks together hold what one rank would.
 
 A parameter is drawn as one rank would hold it, and a rank takes its part of it: by the layer's own `weight_loader`
-where that takes what a single rank holds, and by cutting along an axis elsewhere. Layers are known by the names of their
-classes, so that nothing of vLLM's has to be imported.
+where that takes what a single rank holds, and by cutting along an axis elsewhere. Layers are known by the names of
+their classes, so that nothing of vLLM's has to be imported.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def fill_part(
 ) -> dict[str, Any] | None:
     """Fill a rank's part of one parameter, so that the model is the same however many ranks share it.
 
-    What the whole was drawn from, as `protocol.DrawnParameter` has it. None for a parameter that is divided in an unknown
-    way: each rank then draws its part for itself, which makes another model of the same size.
+    Returns what the whole was drawn from, as `protocol.DrawnParameter` has it. Returns None for a parameter that is
+    divided in an unknown way: each rank then draws its part for itself, which makes another model of the same size.
     """
     kind = type(module).__name__
     found = whole_of(own_name, module, parameter, rank, ranks)
