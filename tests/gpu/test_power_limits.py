@@ -219,6 +219,7 @@ def test_a_sweep_is_a_table_a_curve_and_a_knee(suite: CardSuite, cards: StubCard
     assert {launch["conditions"]["gpu"]["power_limit_w"] for launch in found["launches"]} == set(LIMITS)
 
 
+@pytest.mark.long
 def test_a_sweep_takes_other_engines_and_leaves_a_clamped_limit_out(
     suite: CardSuite, cards: StubCards, card: str
 ) -> None:

@@ -37,6 +37,7 @@ def isolation(folder: Path, *words: str, **arguments: Any) -> subprocess.Complet
     )
 
 
+@pytest.mark.long
 @needs_two_cores
 def test_engines_that_do_not_disturb_each_other(tmp_path: Path) -> None:
     done = isolation(tmp_path)

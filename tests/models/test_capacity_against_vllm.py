@@ -18,6 +18,7 @@ from hybrid_ops.models.families import read_model
 
 PLANNER = Path(__file__).parent / "vllm_planner.py"
 TINY = [name for name in config_names() if name.endswith("-tiny")]
+OF_EACH_KIND = ("attention-full-tiny", "gemma3-tiny", "mamba-tiny", "nemotron-h-tiny", "qwen3-next-tiny")
 FULL_SIZE = [name for name in config_names() if not name.endswith("-tiny")]
 SPEC_NAMES = {FULL_ATTENTION: "FullAttentionSpec", SLIDING_WINDOW: "SlidingWindowSpec", STATE: "MambaSpec"}
 
@@ -103,7 +104,9 @@ def agree(ask, config, *, platform, tensor_parallel, state_dtype, prefix_caching
     return True
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in OF_EACH_KIND else [pytest.mark.long]) for name in TINY]
+)
 def test_every_tiny_architecture(ask_vllm, name):
     config = load_config(name)
     for platform in ("cpu", "cuda"):

@@ -145,7 +145,10 @@ def engines_in(root: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["ctrl-c", "the night alone"])
+@pytest.mark.parametrize(
+    "whole_group",
+    [pytest.param(True, id="ctrl-c"), pytest.param(False, id="the night alone", marks=pytest.mark.long)],
+)
 def test_an_interrupted_night_is_2_and_leaves_nothing_behind(suite: Suite, whole_group: bool) -> None:
     assert night(suite).returncode == 0
     suite.add_model("steady", arguments=HUNG)

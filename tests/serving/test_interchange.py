@@ -60,6 +60,7 @@ def test_what_the_real_command_writes_is_imported_and_exported_whole(
     assert written["note"] == "ours" and len(written["itls"]) == 6
 
 
+@pytest.mark.long
 def test_a_run_of_our_own_is_exported_launch_by_launch(
     pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
