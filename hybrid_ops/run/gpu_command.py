@@ -52,7 +52,9 @@ def steps(is_dry: bool) -> list[Step]:
         suite = ["--perf-suite=quick", "-k", "llama-tiny/short or nemotron-h-tiny/short"]
         serving = ["--perf-suite=serving", "-k", "nemotron-h-tiny/serving-random"]
         rollout = ["--perf-suite=rollout", "-k", "llama-tiny and 1024"]
-        arms, share, noise_budget, gate_budget = suite, "40%", "1m", "6m"  # the gate takes five launch pairs
+        # A verdict of the gate takes five launch pairs, and a pair takes a minute.
+        arms = ["--perf-suite=quick", "-k", "llama-tiny/short"]
+        share, noise_budget, gate_budget = "40%", "3m", "8m"
         attention = ["--perf-suite=hybrid-attention", "-k", "attention-full-tiny"]
     else:
         suite = ["--perf-suite=standard", "-m", "gpu"]
@@ -63,6 +65,7 @@ def steps(is_dry: bool) -> list[Step]:
         attention = ["--perf-suite=hybrid-attention", "-m", "gpu"]
     inject = [*arms, "--perf-ab", f"--perf-inject={share}", f"--perf-budget={gate_budget}"]
     unread = [*arms, "--perf-ab", f"--perf-arm-b=env.{gpu.UNREAD_VARIABLE}=FLASHINFER"]
+    layers = ["--perf-suite=standard", "tests/perf/test_layers.py"]
     return [
         Step("record", [*suite, "--update-baselines"], [*_of_every_launch(), _recorded()]),
         Step("compare", suite, [_agrees_with_baselines()]),
@@ -72,7 +75,7 @@ def steps(is_dry: bool) -> list[Step]:
         Step("serving", serving, [_is_measured("a server answers a load")]),
         Step("rollout", rollout, [_is_measured("rollouts, with MFU and MBU")]),
         Step("attention", attention, [_is_measured("full, sliding-window and hybrid attention")]),
-        Step("layers", ["tests/perf/test_layers.py"], [_is_measured("the layers beside their peers' kernels")]),
+        Step("layers", layers, [_is_measured("the layers beside their peers' kernels")]),
     ]
 
 

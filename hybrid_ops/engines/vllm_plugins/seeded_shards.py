@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,12 +38,16 @@ def whole_of(name: str, module: Any, parameter: Any, rank: int, ranks: int) -> t
     if is_linear and (pieces := _nonlocals(loader).get("shard_spec")) is not None:
         # Mamba-2: what the loader repeats on each rank (`extra`) a single rank has once.
         return (sum(full - extra for full, extra, _ in pieces), *shape[1:]), lambda values: loader(parameter, values)
+    of_parts = loader.args[0] if isinstance(loader, partial) else loader  # fallbacks/delta_rule.py wraps it
+    if is_linear and (sizes := _nonlocals(of_parts).get("dims")) is not None:
+        # The convolution of a delta rule, over queries, keys and values.
+        return (sum(sizes), *shape[1:]), lambda values: _load(of_parts, parameter, values, dict(enumerate(sizes)))
     if "QKVParallelLinear" in kinds:
         sizes = _rows_of_qkv(module)
-        return (sum(sizes), *shape[1:]), lambda values: _load(parameter, values, dict(zip("qkv", sizes)))
+        return (sum(sizes), *shape[1:]), lambda values: _load(loader, parameter, values, dict(zip("qkv", sizes)))
     if "MergedColumnParallelLinear" in kinds:
         outputs = dict(enumerate(module.output_sizes))
-        return (sum(outputs.values()), *shape[1:]), lambda values: _load(parameter, values, outputs)
+        return (sum(outputs.values()), *shape[1:]), lambda values: _load(loader, parameter, values, outputs)
     if "ColumnParallelLinear" in kinds:
         return (module.output_size, *shape[1:]), lambda values: loader(parameter, values)
     if "RowParallelLinear" in kinds:
@@ -79,10 +84,10 @@ def _cut(parameter: torch.Tensor, axis: int, rank: int, ranks: int) -> tuple[tup
     return tuple(whole), lambda values: parameter.copy_(values.narrow(axis, rank * size, size))  # type: ignore[return-value]
 
 
-def _load(parameter: Any, values: torch.Tensor, rows: dict[Any, int]) -> None:
-    """Give a merged projection each of its pieces, by the name that its loader knows it by."""
+def _load(loader: Any, parameter: Any, values: torch.Tensor, rows: dict[Any, int]) -> None:
+    """Give a merged parameter each of its pieces, by the name that its loader knows it by."""
     for which, piece in zip(rows, values.split(list(rows.values()))):
-        parameter.weight_loader(parameter, piece, which)
+        loader(parameter, piece, which)
 
 
 def _rows_of_qkv(module: Any) -> list[int]:
