@@ -61,11 +61,14 @@ WARM_UP_ARGUMENTS = [
 ]
 
 
-class Parent:
-    """The process that forks. It starts at the first run and ends with the process that started it."""
+class Parents:
+    """The processes that fork. One starts at the first run and ends with the process that started it.
+
+    A process reads where its libraries lie when it starts, so runs with another such path have a parent of their own.
+    """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._processes: dict[str, subprocess.Popen[str]] = {}
 
     def run(self, folder: Path, *arguments: str) -> pytest.RunResult:
         """What `pytest ARGUMENTS` in a folder prints, and its exit status."""
@@ -84,9 +87,10 @@ class Parent:
         return pytest.RunResult(status, *printed, time.monotonic() - started)
 
     def _ask(self, request: str) -> int:
-        if self._process is None:
+        libraries = os.environ.get("LD_LIBRARY_PATH", "")
+        if libraries not in self._processes:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            self._process = subprocess.Popen(
+            self._processes[libraries] = subprocess.Popen(
                 [sys.executable, "-m", "tests.plugin.forked"],
                 cwd=ROOT,
                 env=environment,
@@ -94,16 +98,17 @@ class Parent:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            atexit.register(self._process.kill)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(request, file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
+            atexit.register(self._processes[libraries].kill)
+        process = self._processes[libraries]
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(request, file=process.stdin, flush=True)
+        answer = process.stdout.readline()
         assert answer, "the process that forks has ended; what it printed stands above"
         return int(answer)
 
 
-PARENT = Parent()
+PARENTS = Parents()
 
 
 def serve() -> None:

@@ -16,7 +16,7 @@ from hybrid_ops.engines.devices.leases import LOCKS
 from hybrid_ops.models.devices import DevicePeaks
 from hybrid_ops.run.run import PEAKS_FILE
 from hybrid_ops.yaml_files import round_trip_yaml
-from tests.plugin.forked import PARENT
+from tests.plugin.forked import PARENTS
 
 WORKLOADS = """
 schema_version: 1
@@ -105,7 +105,7 @@ class Suite:
 
     def pytest(self, *arguments: str) -> pytest.RunResult:
         """A run with these options alone, in the suite's folder."""
-        return PARENT.run(self.root, *arguments)
+        return PARENTS.run(self.root, *arguments)
 
     def results(self) -> dict[str, Any]:
         """`results.json` of the latest run."""

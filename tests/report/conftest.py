@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_ops.yaml_files import round_trip_yaml
-from tests.plugin.forked import PARENT
+from tests.plugin.forked import PARENTS
 from tests.plugin.suite import LEAN, TEST_FILE, WORKLOADS
 
 
@@ -24,7 +24,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "test_suite.py").write_text(TEST_FILE)
     options = ["--perf", "--perf-suite=full", "--perf-launches=1", "--perf-device=cpu", "--perf-foreign-cpu=100%",
                "--perf-models=zoo.yaml", "--perf-workloads=workloads.yaml", "-k", "steady/ or broken/"]  # fmt: skip
-    done = PARENT.run(folder, *LEAN, *options)
+    done = PARENTS.run(folder, *LEAN, *options)
     assert done.ret == 1, done.stdout.str()
     [path] = folder.glob("perf_results/*/results.json")
     return path
