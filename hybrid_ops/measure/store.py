@@ -45,16 +45,23 @@ def new_run_folder(results: Path, run_id: str | None = None) -> Path:
     if run_id is not None and not RUN_ID.fullmatch(run_id):
         raise InputError(f"--perf-run-id: letters, digits, '.', '_' and '-', a letter or digit first, not {run_id!r}")
     folder = results / (run_id or new_run_id())
+    make_run_folder(folder, name_option="--perf-run-id", place_option="--perf-results")
+    return folder
+
+
+def make_run_folder(folder: Path, name_option: str, place_option: str) -> None:
+    """Make the folder of a run; the options are those that choose another name and another place.
+
+    Raises InputError for a folder that is there, and CannotWrite where the disk takes no more.
+    """
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise InputError(f"{folder}: a run has this folder already; choose another --perf-run-id") from None
+        raise InputError(f"{folder}: a run has this folder already; choose another {name_option}") from None
     except OSError as error:
         kind = CannotWrite if refuses_to_be_written(error) else InputError
-        raise kind(
-            f"{results}: the results folder cannot be written ({error.strerror}); choose another with --perf-results"
-        ) from None
-    return folder
+        said = f"the results folder cannot be written ({error.strerror}); choose another with {place_option}"
+        raise kind(f"{folder.parent}: {said}") from None
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -36,7 +36,7 @@ def cell_message(result: CellResult) -> str:
         lines.append(f"engine log: {result.log}")
     recordable = (Verdict.SLOWER, Verdict.FASTER, Verdict.CHANGED, Verdict.MISSING_BASELINE)
     if result.verdict in recordable and not arms and result.bound is None:
-        lines.append(f"if this is intended: pytest --perf --update-baselines -k '{keyword(result.case)}'")
+        lines.append(f"if this is intended: run the same command with --update-baselines -k '{keyword(result.case)}'")
     return "\n".join(lines)
 
 

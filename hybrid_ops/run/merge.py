@@ -11,10 +11,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from hybrid_ops.errors import CannotWrite, InputError, refuses_to_be_written
+from hybrid_ops.errors import InputError
 from hybrid_ops.measure.peaks import read_peaks
 from hybrid_ops.measure.records import LaunchRecord
-from hybrid_ops.measure.store import RunStore, write_json
+from hybrid_ops.measure.store import RunStore, make_run_folder, write_json
 from hybrid_ops.models.devices import DevicePeaks
 from hybrid_ops.regression.cells import Cell, CellResult
 from hybrid_ops.regression.cost import Cost, LeftOut, known_sum
@@ -60,7 +60,7 @@ def merge(shards: Sequence[ShardRun], place: Place) -> RunResults:
     records = {name: by_launch.get(name, []) for name in cases_by_launch_name(cells)}
     _check_same(shards, cells, trial.judge(cells, records, budget_left=False))
     peaks = joined_peaks(shards, options)
-    _make_folder(place.folder)
+    make_run_folder(place.folder, name_option="--output", place_option="--output")
     store: RunStore[Any] = RunStore(place.folder, trial.record_type)
     rounds = joined_rounds([shard.rounds for shard in shards])
     _keep_launches(shards, store, by_launch)
@@ -180,16 +180,6 @@ def _record_peaks(options: RunOptions, peaks: DevicePeaks) -> None:
     path = options.class_folder / PEAKS_FILE
     if options.device.platform == "cpu" and read_peaks(path) != peaks:
         write_json(path, asdict(peaks))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(f"{folder}: is there already; choose another folder with --output") from None
-    except OSError as error:
-        kind = CannotWrite if refuses_to_be_written(error) else InputError
-        raise kind(f"{folder}: cannot be made ({error.strerror}); choose another folder with --output") from None
 
 
 def _keep_launches(shards: Sequence[ShardRun], store: RunStore[Any], records: Records) -> None:

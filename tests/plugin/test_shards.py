@@ -252,4 +252,4 @@ def test_shards_that_are_not_of_one_run_are_refused(models: Suite, capsys: pytes
     (models.root / "perf_results" / "refused").mkdir()
     capsys.readouterr()
     assert main(["merge", first, second, "-o", "perf_results/refused"]) == 3
-    assert capsys.readouterr().err.endswith("refused: is there already; choose another folder with --output\n")
+    assert capsys.readouterr().err.endswith("refused: a run has this folder already; choose another --output\n")

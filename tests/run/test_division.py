@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_ops.errors import InputError
-from hybrid_ops.measure.records import CaseRecord, LaunchRecord
 from hybrid_ops.run.division import divide, launch_groups, longest_first
 from hybrid_ops.run.launch_seconds import (
     EngineSeconds,
@@ -21,6 +20,7 @@ from hybrid_ops.run.launch_seconds import (
     record_launch_seconds,
 )
 from hybrid_ops.run.shards import Shard, parse_shard
+from tests.run.launches import record
 
 NAMES = [f"engine-{letter}" for letter in "abcdefghij"]
 SECONDS = st.dictionaries(
@@ -75,20 +75,6 @@ def test_a_launch_without_a_recorded_time_is_taken_for_an_average_one() -> None:
     recorded = {"a": EngineSeconds(loading=10, cases={"a/short": 4}), "b": EngineSeconds(loading=5, cases={})}
     found = expected_seconds(recorded, launches)
     assert found == pytest.approx({"a": 18, "b": 5, "c": 2 * 23 / 3})
-
-
-def record(name: str, loading: float, **cases: float) -> LaunchRecord:
-    return LaunchRecord(
-        launch_name=name,
-        index=1,
-        started="2026-01-01T00:00:00+00:00",
-        seconds=loading + sum(cases.values()),
-        log="",
-        device={},
-        arguments={},
-        environment={},
-        cases={case: CaseRecord(seconds=seconds, values={"x": 1}) for case, seconds in cases.items()},
-    )
 
 
 def test_recorded_times_stay_until_they_have_moved_much(tmp_path: Path) -> None:

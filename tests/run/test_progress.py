@@ -7,23 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_ops.measure.records import CaseRecord, LaunchRecord
 from hybrid_ops.run.progress import LaunchTimes, Step, StepTeller, is_step
 from hybrid_ops.run.rounds import PlannedLaunch, Round
-
-
-def record(engine: str, loading: float, **cases: float) -> LaunchRecord:
-    return LaunchRecord(
-        launch_name=engine,
-        index=1,
-        started="2026-01-01T00:00:00+00:00",
-        seconds=loading + sum(cases.values()),
-        log="",
-        device={},
-        arguments={},
-        environment={},
-        cases={name: CaseRecord(seconds=seconds) for name, seconds in cases.items()},
-    )
+from tests.run.launches import record
 
 
 def write_earlier(results: Path, run: str, engine: str, seconds: float, **cases: float) -> None:

@@ -96,8 +96,10 @@ class AgreementCheck(Procedure):
 
 
 def has_reference(spec: EngineSpec) -> bool:
-    """Whether the reference model can have the weights of an engine: drawn ones, all in each rank's layers, of a model
-    that it knows."""
+    """Whether the reference model can have the weights of an engine.
+
+    It can if they were drawn, if it knows the model, and if every rank has a part of each layer.
+    """
     is_whole = spec.engine_arguments.get("pipeline_parallel_size", 1) == 1
     is_known = spec.model_config().get("model_type") in REFERENCE_TYPES
     return spec.weights == "seeded" and spec.platform == "cpu" and is_whole and is_known
